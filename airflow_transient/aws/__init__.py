@@ -1,0 +1,1 @@
+"""Hands: boto3 clients in, core values out. No Airflow."""

@@ -1,0 +1,286 @@
+"""Instances that end themselves: ask for them, look at them, end them."""
+
+from __future__ import annotations
+
+import base64
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError
+
+from airflow_transient.aws import launcher
+from airflow_transient.aws.launcher import ClientFactory, Refused, words_of
+from airflow_transient.aws.receipts import ReceiptBox
+from airflow_transient.aws.resolve import resolve
+from airflow_transient.core import bootscript, requests
+from airflow_transient.core.bootscript import Boot, ReportForm
+from airflow_transient.core.fallback import Scope
+from airflow_transient.core.launch import Launch, LaunchKey
+from airflow_transient.core.requests import Request, Resolved
+from airflow_transient.core.spec import Ec2Spec, Pool, S3Prefix
+from airflow_transient.core.verdict import (
+    Phase,
+    Receipt,
+    Sighting,
+    boot_evidence,
+    parse_receipt,
+    parse_result,
+    receipts_on_console,
+)
+from airflow_transient.errors import LaunchError
+
+PHASES: dict[str, Phase] = {
+    "pending": Phase.STARTING,
+    "running": Phase.RUNNING,
+    "shutting-down": Phase.RUNNING,
+    "stopping": Phase.RUNNING,
+    "stopped": Phase.ENDED,
+    "terminated": Phase.ENDED,
+}
+#: The pauses before the same request is sent again after an answer that was no answer, in seconds.
+ASK_AGAIN = (1.0, 3.0, 8.0)
+#: DescribeInstances takes 200 values in one filter.
+FILTER_LIMIT = 200
+
+_MOMENT = re.compile(r"\((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (?:GMT|UTC)\)")
+
+#: How long the credentials that sign the form will last: at least as long as asked, not that long, or nobody knows.
+SigningLife = Callable[[float], "bool | None"]
+
+
+class Ec2Launcher:
+    """The Launcher of EC2. `client` makes boto3 clients, `signing_life` tells how long their credentials last."""
+
+    kind = "ec2"
+
+    def __init__(
+        self,
+        client: ClientFactory,
+        signing_life: SigningLife = lambda seconds: None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._client = client
+        self._signing_life = signing_life
+        self._sleep = sleep
+
+    # --- ask
+
+    def prepare(self, spec: Ec2Spec, key: LaunchKey, pool: Pool, now: datetime) -> Request:
+        region = self._region()
+        resolved = resolve(self._client, spec)
+        draft = Launch(
+            kind=self.kind,
+            token=key.token,
+            nonce=secrets.token_hex(8),
+            ids=(),
+            region=region,
+            requested_at=now,
+            boot_by=now + spec.boot_timeout,
+            deadline=now + spec.lifetime,
+            receipts=f"{spec.results}{key.token}/" if spec.results else None,
+        )
+        arguments = requests.run_instances(spec, key, resolved, pool, draft)
+        box = self._box(draft)
+        form = box.form(spec.lifetime) if box else None
+        data = self._user_data(spec, Boot(key.token, draft.nonce, region, form), box)
+        if box and form:
+            box.preflight(form, {**draft.to_dict(), "owner": str(key.owner)})
+        return Request(draft, pool, arguments, base64.b64encode(data).decode(), self._warnings(spec, form, resolved))
+
+    def _region(self) -> str:
+        with launcher.said_plainly("a client for EC2"):
+            region: str = self._client("ec2").meta.region_name
+        return region
+
+    def _user_data(self, spec: Ec2Spec, boot: Boot, box: ReceiptBox | None) -> bytes:
+        script = bootscript.boot_script(spec, boot)
+        if data := bootscript.user_data(script):
+            return data
+        if box is None:
+            raise bootscript.too_long(script)
+        stub = bootscript.stub_script(spec, boot, box.keep_script(script, spec.lifetime))
+        return stub.encode()
+
+    def _warnings(self, spec: Ec2Spec, form: ReportForm | None, resolved: Resolved) -> tuple[str, ...]:
+        told = ("the launch template's user data is replaced by the boot script",) * resolved.replaces_user_data
+        return told + self._reporting_warnings(spec, form)
+
+    def _reporting_warnings(self, spec: Ec2Spec, form: ReportForm | None) -> tuple[str, ...]:
+        if form is None:
+            return ("no `results` given: the console is the only channel, it keeps 64 KB and no `result`",)
+        life = self._signing_life(spec.lifetime.total_seconds())
+        words = {
+            False: "the credentials that signed the receipt form end before the deadline",
+            None: "nobody can say how long the credentials that signed the receipt form will last",
+        }
+        if life is True or (life is None and not _temporary(form)):
+            return ()
+        return (f"{words[life]}: after that the console and the instance's own role are the channels",)
+
+    def launch(self, request: Request) -> Launch:
+        """The same bytes, again after an unclear answer: one token starts once."""
+        ec2 = self._client("ec2")
+        last: Exception | None = None
+        for pause in (*ASK_AGAIN, None):
+            try:
+                answer = ec2.run_instances(**request.call)
+                return request.launch.with_ids(_by_index(answer["Instances"]))
+            except (NoCredentialsError, ParamValidationError) as error:
+                raise Refused(Scope.ACCESS if isinstance(error, NoCredentialsError) else Scope.SPEC, words_of(error)) from error
+            except (ClientError, BotoCoreError) as error:
+                last = error
+                scope = launcher.scope_of_error(error)
+                if scope is Scope.TOKEN_OVER:
+                    return self._find(ec2, request)
+                if scope not in (Scope.UNCLEAR, Scope.PACE):
+                    raise Refused(scope, words_of(error)) from error
+            if pause is not None:
+                self._sleep(pause * (0.5 + secrets.randbelow(1000) / 1000))
+        raise LaunchError(f"launch {request.launch.token}: EC2 gave no clear answer: {words_of(last or Exception())}")
+
+    def _find(self, ec2: Any, request: Request) -> Launch:
+        """It was launched and is over (IdempotentInstanceTerminated): find it by its token, to be judged."""
+        found = list(_describe(ec2, [{"Name": "client-token", "Values": [request.launch.token]}]))
+        if not found:
+            raise Refused(Scope.POOL, "it was launched, ended, and EC2 has forgotten it")
+        return request.launch.with_ids(_by_index(found))
+
+    # --- look
+
+    def observe(self, launch: Launch, now: datetime) -> tuple[Sighting, ...]:
+        try:
+            seen = {i["InstanceId"]: i for i in self._instances(launch.ids)}
+            note = "EC2 does not know it (yet)"
+        except (ClientError, BotoCoreError, LaunchError) as error:
+            seen, note = {}, words_of(error)
+        return tuple(
+            self._sighting(launch, seen[member], now)
+            if member in seen
+            else Sighting(member, Phase.UNKNOWN, note=note)
+            for member in launch.ids
+        )
+
+    def _instances(self, ids: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+        """By filter and not by id: one unknown id fails a call that names it, a filter passes over it."""
+        ec2 = self._client("ec2")
+        for start in range(0, len(ids), FILTER_LIMIT):
+            chunk = list(ids[start : start + FILTER_LIMIT])
+            yield from _describe(ec2, [{"Name": "instance-id", "Values": chunk}])
+
+    def _sighting(self, launch: Launch, instance: dict[str, Any], now: datetime) -> Sighting:
+        member, state = instance["InstanceId"], instance["State"]["Name"]
+        phase = PHASES.get(state, Phase.UNKNOWN)
+        common: dict[str, Any] = {
+            "state": state,
+            "reason": instance.get("StateReason", {}).get("Code") or None,
+            "launched": instance.get("LaunchTime"),
+            "instance_type": instance.get("InstanceType"),
+        }
+        if phase is Phase.ENDED:
+            return self._ended(launch, member, common, instance)
+        if phase is not Phase.RUNNING:
+            return Sighting(member, phase, **common)
+        started, note = self._started(launch, member)
+        evidence = None
+        if not started and now > launch.boot_by:
+            evidence = boot_evidence(self._console(member), launch.nonce)
+        return Sighting(member, phase, started=started, boot_evidence=evidence, note=note, **common)
+
+    def _started(self, launch: Launch, member: str) -> tuple[Receipt | None, str | None]:
+        if box := self._box(launch):
+            read = box.read(member, "started.json")
+            return (parse_receipt(_text(read.data), launch.nonce, "bucket") if read.data else None), read.note
+        return receipts_on_console(self._console(member), launch.nonce)[0], None
+
+    def _ended(self, launch: Launch, member: str, common: dict[str, Any], instance: dict[str, Any]) -> Sighting:
+        """Everything that was left behind, read after the end: a receipt written between two looks is not missed."""
+        box = self._box(launch)
+        read = box.read(member, "receipt.json") if box else None
+        receipt = parse_receipt(_text(read.data), launch.nonce, "bucket") if read and read.data else None
+        console = "" if receipt else self._console(member)
+        started, told = receipts_on_console(console, launch.nonce)
+        receipt = receipt or told
+        result, fault = self._result(box, launch, member, receipt)
+        return Sighting(
+            member,
+            Phase.ENDED,
+            ended=_ended_at(instance) or (receipt.ended if receipt else None),
+            started=started,
+            receipt=receipt,
+            receipt_known=read.known if read else True,
+            result=result,
+            result_error=fault,
+            boot_evidence=None if receipt or started else boot_evidence(console, launch.nonce),
+            note=read.note if read else None,
+            **common,
+        )
+
+    def _result(self, box: ReceiptBox | None, launch: Launch, member: str, receipt: Receipt | None) -> tuple[Any, str | None]:
+        if receipt is None or receipt.result_bytes is None:
+            return None, None
+        data = box.read(member, "result.json").data if box else None
+        return parse_result(data, receipt.result_bytes, launch.receipt_key(member, "result.json"))
+
+    def _console(self, member: str) -> str:
+        """The last 64 KB of what the machine printed; `Latest` is for Nitro types only, older ones refuse it."""
+        for arguments in ({"Latest": True}, {}):
+            try:
+                return self._client("ec2").get_console_output(InstanceId=member, **arguments).get("Output") or ""
+            except (ClientError, BotoCoreError, LaunchError):
+                continue
+        return ""
+
+    # --- end
+
+    def stop(self, launch: Launch) -> None:
+        """TerminateInstances by id: idempotent, and an id that is gone is what was wanted."""
+        if not launch.ids:
+            return
+        ec2 = self._client("ec2")
+        try:
+            ec2.terminate_instances(InstanceIds=list(launch.ids))
+        except ClientError as error:
+            if launcher.code_of(error) != "InvalidInstanceID.NotFound":
+                raise
+            for member in launch.ids:  # one unknown id refuses the whole call
+                self._stop_one(ec2, member)
+
+    def _stop_one(self, ec2: Any, member: str) -> None:
+        try:
+            ec2.terminate_instances(InstanceIds=[member])
+        except ClientError as error:
+            if launcher.code_of(error) != "InvalidInstanceID.NotFound":
+                raise
+
+    def _box(self, launch: Launch) -> ReceiptBox | None:
+        place = S3Prefix.of(launch.receipts)
+        return ReceiptBox(self._client, place) if place else None
+
+
+def _describe(ec2: Any, filters: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for page in ec2.get_paginator("describe_instances").paginate(Filters=filters):
+        for reservation in page["Reservations"]:
+            yield from reservation["Instances"]
+
+
+def _by_index(instances: list[dict[str, Any]]) -> tuple[str, ...]:
+    return tuple(i["InstanceId"] for i in sorted(instances, key=lambda i: i.get("AmiLaunchIndex", 0)))
+
+
+def _text(data: bytes | None) -> str:
+    return (data or b"").decode(errors="replace")
+
+
+def _ended_at(instance: dict[str, Any]) -> datetime | None:
+    """From "User initiated (2026-11-21 10:51:00 GMT)", the only place where EC2 tells the moment."""
+    if found := _MOMENT.search(instance.get("StateTransitionReason") or ""):
+        return datetime.strptime(found[1], "%Y-%m-%d %H:%M:%S").replace(tzinfo=timezone.utc)
+    return None
+
+
+def _temporary(form: ReportForm) -> bool:
+    return any(name.lower() == "x-amz-security-token" for name in form.fields)

@@ -1,0 +1,93 @@
+"""What every launcher can do, and what AWS's errors mean. The only room that knows botocore's error codes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, Protocol
+
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError, ParamValidationError
+from botocore.exceptions import PartialCredentialsError
+
+from airflow_transient.core.fallback import Scope, scope_of
+from airflow_transient.core.launch import Launch, LaunchKey
+from airflow_transient.core.requests import Request
+from airflow_transient.core.spec import Pool
+from airflow_transient.core.verdict import Sighting
+from airflow_transient.errors import AccessError, LaunchError, SpecError, TransientError
+
+#: client("ec2") or client("s3", region_name="eu-west-1", signature_version="s3v4"): a boto3 client of one connection.
+ClientFactory = Callable[..., Any]
+
+
+class Launcher(Protocol):
+    """Four verbs over one kind of compute. Every implementation passes tests/contract; `testing.FakeLauncher` too."""
+
+    def prepare(self, spec: Any, key: LaunchKey, pool: Pool, now: datetime) -> Request:
+        """Resolve the spec for one attempt. Starts nothing. Raises SpecError or AccessError."""
+
+    def launch(self, request: Request) -> Launch:
+        """Ask for it; asking twice starts once. Raises Refused; any other failure leaves it unknown."""
+
+    def observe(self, launch: Launch, now: datetime) -> tuple[Sighting, ...]:
+        """Look once at every member. Never raises for what AWS answers: a failed look is Phase.UNKNOWN."""
+
+    def stop(self, launch: Launch) -> None:
+        """End every member on purpose. Stopping twice is fine."""
+
+
+class Refused(LaunchError):
+    """A definite no: nothing was started by this call."""
+
+    def __init__(self, scope: Scope, words: str) -> None:
+        super().__init__(words)
+        self.scope = scope
+
+
+def code_of(error: Exception) -> str | None:
+    return error.response.get("Error", {}).get("Code") if isinstance(error, ClientError) else None
+
+
+def status_of(error: Exception) -> int | None:
+    return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") if isinstance(error, ClientError) else None
+
+
+def words_of(error: Exception) -> str:
+    """One line, without the request's noise; EC2's encoded authorisation message is left out."""
+    if not isinstance(error, ClientError):
+        return f"{type(error).__name__}: {error}"
+    said = error.response.get("Error", {})
+    return f"{said.get('Code')}: {str(said.get('Message', '')).split(' Encoded authorization')[0]}"
+
+
+def scope_of_error(error: Exception) -> Scope:
+    return scope_of(code_of(error), status_of(error))
+
+
+#: Raised before anything was sent.
+_NEVER_SENT: dict[type[BotoCoreError], str] = {
+    NoCredentialsError: "no AWS credentials: give the connection a key, or the worker a role",
+    PartialCredentialsError: "half of the AWS credentials is missing",
+    NoRegionError: "no AWS region: give region_name, or set it in the connection",
+}
+
+
+@contextmanager
+def said_plainly(action: str) -> Iterator[None]:
+    """Turn what AWS answers to a question of `prepare` into our tree. `action` is the IAM action, such as ec2:RunInstances."""
+    try:
+        yield
+    except TransientError:
+        raise
+    except tuple(_NEVER_SENT) as error:
+        raise AccessError(_NEVER_SENT[type(error)]) from error
+    except ParamValidationError as error:
+        raise SpecError(f"{action}: {error}") from error
+    except ClientError as error:
+        scope = scope_of_error(error)
+        if scope is Scope.ACCESS:
+            raise AccessError(f"not allowed: {action} is needed ({words_of(error)})") from error
+        raise (SpecError if scope is Scope.SPEC else LaunchError)(f"{action}: {words_of(error)}") from error
+    except BotoCoreError as error:
+        raise LaunchError(f"{action}: {words_of(error)}") from error

@@ -1,0 +1,71 @@
+"""Walk the pools until one takes the launch, writing down each step before it is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from airflow_transient.aws.launcher import Launcher, Refused
+from airflow_transient.core.fallback import Scope, pools_left
+from airflow_transient.core.intent import Intent, Refusal
+from airflow_transient.core.launch import LaunchKey, Owner
+from airflow_transient.core.requests import Request
+from airflow_transient.core.spec import Ec2Spec, Pool
+from airflow_transient.errors import AccessError, CapacityError, SpecError
+
+#: A refusal of the request itself would be the same in every pool.
+_FINAL = {Scope.SPEC: SpecError, Scope.ACCESS: AccessError}
+
+
+@dataclass(frozen=True)
+class Placing:
+    """Whose launch it is, and how to `remember` an intent: the write that comes before every call."""
+
+    owner: Owner
+    try_number: int
+    remember: Callable[[Intent], None]
+    warn: Callable[[str], None]
+    clock: Callable[[], datetime]
+
+    def place(self, launcher: Launcher, spec: Ec2Spec, intent: Intent) -> Intent:
+        """The intent of what now exists. Raises CapacityError when every pool has refused, naming each."""
+        if intent.request is not None:
+            intent = self._ask(launcher, intent, intent.request)
+        refused = [(r.pool, r.scope) for r in intent.refusals]
+        while intent.launch is None:
+            pools = pools_left(spec.pools(), refused)
+            if not pools:
+                raise CapacityError(_no_room(intent))
+            intent = self._try(launcher, spec, intent, pools[0])
+            refused = [(r.pool, r.scope) for r in intent.refusals]
+        return intent
+
+    def _try(self, launcher: Launcher, spec: Ec2Spec, intent: Intent, pool: Pool) -> Intent:
+        intent = intent.next_attempt()
+        key = LaunchKey(self.owner, intent.launch_id, intent.generation, intent.attempt, self.try_number)
+        request = launcher.prepare(spec, key, pool, self.clock())
+        for words in request.warnings:
+            self.warn(words)
+        intent = intent.asking(request)
+        self.remember(intent)
+        return self._ask(launcher, intent, request)
+
+    def _ask(self, launcher: Launcher, intent: Intent, request: Request) -> Intent:
+        pool = request.pool
+        try:
+            intent = intent.placed(launcher.launch(request))
+        except Refused as refusal:
+            intent = intent.refused(Refusal(pool, refusal.scope, str(refusal)))
+            self.remember(intent)
+            if refusal.scope in _FINAL:
+                raise _FINAL[refusal.scope](f"EC2 refused the launch: {refusal}") from refusal
+            self.warn(f"no room for {pool}: {refusal}")
+            return intent
+        self.remember(intent)
+        return intent
+
+
+def _no_room(intent: Intent) -> str:
+    tried = "; ".join(f"{r.pool}: {r.words}" for r in intent.refusals)
+    return f"launch {intent.launch_id}: no room in any of {len(intent.refusals)} pools: {tried}"

@@ -1,0 +1,111 @@
+"""Spec + key + what was resolved -> the arguments of RunInstances. Pure: the same input asks with the same bytes.
+
+What a launch template says about ending is overruled here: every launch of ours ends itself.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from airflow_transient.core.launch import Launch, LaunchKey
+from airflow_transient.core.spec import Ec2Spec, Pool
+from airflow_transient.errors import SpecError
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """What AWS said the spec's words mean today: the image, its root device, and devices that would outlive the machine."""
+
+    image_id: str | None
+    root_device: str | None = None
+    lasting_devices: tuple[str, ...] = ()
+    replaces_user_data: bool = False
+
+
+@dataclass(frozen=True)
+class Request:
+    """One attempt, resolved: what is sent, verbatim, by whoever asks first and whoever asks again.
+
+    `launch` is the handle without ids. `user_data` is base64, because it may be gzip and this value is kept as JSON.
+    """
+
+    launch: Launch
+    pool: Pool
+    arguments: Mapping[str, Any]
+    user_data: str
+    warnings: tuple[str, ...] = field(default=())
+
+    def to_dict(self) -> dict[str, Any]:
+        pool = [self.pool.instance_type, self.pool.subnet_id, self.pool.market]
+        return asdict(self) | {"launch": self.launch.to_dict(), "pool": pool, "warnings": list(self.warnings)}
+
+    @classmethod
+    def from_dict(cls, said: Mapping[str, Any]) -> Request:
+        launch = Launch.from_dict(said["launch"])
+        return cls(launch, Pool(*said["pool"]), said["arguments"], said["user_data"], tuple(said["warnings"]))
+
+    @property
+    def call(self) -> dict[str, Any]:
+        """What boto3 takes; it encodes UserData itself."""
+        return {**self.arguments, "UserData": base64.b64decode(self.user_data)}
+
+
+def run_instances(spec: Ec2Spec, key: LaunchKey, resolved: Resolved, pool: Pool, launch: Launch) -> dict[str, Any]:
+    """The arguments of one RunInstances call, without its user data."""
+    tags = _tags({"Name": f"{key.owner.dag_id}.{key.owner.task_id}"[:256], **spec.tags, **key.tags(launch.deadline)})
+    asked: dict[str, Any] = {
+        "ClientToken": key.token,
+        "MinCount": spec.count,
+        "MaxCount": spec.count,
+        "InstanceInitiatedShutdownBehavior": "terminate",
+        "DisableApiTermination": False,
+        # The job may run in a container on the machine, one hop further away.
+        "MetadataOptions": {"HttpTokens": "required", "HttpEndpoint": "enabled", "HttpPutResponseHopLimit": 2},
+        "TagSpecifications": [{"ResourceType": kind, "Tags": tags} for kind in ("instance", "volume")],
+    }
+    wanted = {
+        "ImageId": resolved.image_id,
+        "InstanceType": pool.instance_type,
+        "KeyName": spec.key_name,
+        "IamInstanceProfile": _profile(spec.instance_profile),
+        "LaunchTemplate": spec.launch_template.argument if spec.launch_template else None,
+        "BlockDeviceMappings": _devices(spec, resolved),
+    }
+    return asked | {name: value for name, value in wanted.items() if value} | _network(spec, pool)
+
+
+def _profile(words: str | None) -> dict[str, str]:
+    return {"Arn" if words.startswith("arn:") else "Name": words} if words else {}
+
+
+def _devices(spec: Ec2Spec, resolved: Resolved) -> list[dict[str, Any]]:
+    """The root volume's size, and no volume outlives its machine."""
+    devices: dict[str, dict[str, Any]] = {name: {"DeleteOnTermination": True} for name in resolved.lasting_devices}
+    if spec.volume_size:
+        if not resolved.root_device:
+            raise SpecError("volume_size needs the name of the image's root device, and the image does not tell it")
+        devices[resolved.root_device] = {"DeleteOnTermination": True, "VolumeSize": spec.volume_size}
+    return [{"DeviceName": name, "Ebs": ebs} for name, ebs in devices.items()]
+
+
+def _network(spec: Ec2Spec, pool: Pool) -> dict[str, Any]:
+    groups = list(spec.security_group_ids)
+    if spec.associate_public_ip is None:
+        plain = {"SubnetId": pool.subnet_id, "SecurityGroupIds": groups}
+        return {name: value for name, value in plain.items() if value}
+    # A public address can be asked for only through an interface of one's own (RunInstances, API reference).
+    door = {"SubnetId": pool.subnet_id, "Groups": groups}
+    interface = {
+        "DeviceIndex": 0,
+        "AssociatePublicIpAddress": spec.associate_public_ip,
+        "DeleteOnTermination": True,
+        **{name: value for name, value in door.items() if value},
+    }
+    return {"NetworkInterfaces": [interface]}
+
+
+def _tags(tags: Mapping[str, str]) -> list[dict[str, str]]:
+    return [{"Key": name, "Value": value} for name, value in tags.items()]

@@ -1,0 +1,1 @@
+"""What runs on the borrowed machine: read as data, never imported here."""

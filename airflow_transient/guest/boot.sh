@@ -1,0 +1,193 @@
+# The machine's own part of a launch: run the job, report, end the machine. Whatever happens, it ends.
+#
+# core/bootscript.py puts the shebang and the variables above this text and leaves whole-line comments out.
+# Runs as root under cloud-init on Amazon Linux 2023, Debian and Ubuntu, and where there is no systemd.
+set -u
+umask 077
+# cloud-init gives no HOME, USER or SHELL.
+export HOME=/root USER=root LOGNAME=root SHELL=/bin/bash LANG="${LANG:-C.UTF-8}"
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+# Debian and Ubuntu mount /run without the right to execute: data is kept there, in memory; programs lie in X.
+D=/run/transient
+X=/var/lib/transient
+LOG=/var/log/transient-job.log
+mkdir -p "$D" "$X" /var/log
+: >"$LOG"
+BOOTED=$(date -u +%Y-%m-%dT%H:%M:%SZ)
+
+# Two ways to keep a process apart from ours: systemd's, and a session of its own.
+systemd() { [ -d /run/systemd/system ] && command -v systemd-run >/dev/null; }
+
+# Before anything else: the timer. It counts from boot, lives apart from the job, and is no `shutdown +N`, which a
+# job could call off with `shutdown -c`. First it ends the job, so that a receipt can be written; then the machine.
+cat >"$D/off" <<'END'
+sync
+shutdown -h now || systemctl poweroff || poweroff || halt -p
+sleep 45
+systemctl --force --force poweroff || poweroff -f || halt -f -p || echo o >/proc/sysrq-trigger
+END
+cat >"$D/timer" <<END
+sleep $MAX_RUNTIME
+: >$D/overdue
+if [ -d /run/systemd/system ]; then systemctl stop transient-job; fi
+[ -s $D/job.pid ] && kill -TERM -\$(cat $D/job.pid)
+sleep 20
+[ -s $D/job.pid ] && kill -KILL -\$(cat $D/job.pid)
+sleep $GRACE
+. $D/off
+END
+if systemd; then
+  systemd-run --quiet --collect --unit=transient-timer -p OOMScoreAdjust=-1000 /bin/bash "$D/timer"
+else
+  setsid /bin/bash "$D/timer" </dev/null >/dev/null 2>&1 &
+fi
+
+# One marker line is the whole report where there is no network and no permission.
+if { : >/dev/console; } 2>/dev/null; then CONSOLE=/dev/console; else CONSOLE=/dev/stdout; fi
+tell() { printf '\nTRANSIENT %s\n' "$1" >"$CONSOLE"; }
+
+printf '%s' "$FORM" >"$D/form"
+printf '%s' "$HANDS" >"$D/hands.py"
+if command -v curl >/dev/null; then WITH=curl; elif command -v python3 >/dev/null; then WITH=python3; else WITH=none; fi
+
+# metadata PATH [DEFAULT]
+metadata() {
+  local m=http://169.254.169.254/latest try value token
+  for try in 1 2 3; do
+    case $WITH in
+      curl)
+        token=$(curl -fsS -m 3 -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 300' $m/api/token 2>/dev/null) &&
+          value=$(curl -fsS -m 3 -H "X-aws-ec2-metadata-token: $token" "$m/meta-data/$1" 2>/dev/null) &&
+          { printf '%s' "$value"; return; } ;;
+      python3) value=$(python3 "$D/hands.py" metadata "$1" 2>/dev/null) && { printf '%s' "$value"; return; } ;;
+    esac
+    sleep 1
+  done
+  printf '%s' "${2-}"
+}
+ME=$(metadata instance-id "$(cat /var/lib/cloud/data/instance-id 2>/dev/null)")
+INDEX=$((OFFSET + $(metadata ami-launch-index 0)))
+
+# put FILE [NAME]: through the signed form, else with the instance's own role. A program of its own, because jobs use
+# it too ($TRANSIENT_PUT). The form is read from a file, so that it is in no process list.
+declare -p WITH FORM_URL BUCKET PREFIX ME D >"$D/vars"
+{ echo '#!/bin/bash'; echo ". $D/vars"; cat; } >"$X/put" <<'END'
+[ -n "$FORM_URL$BUCKET" ] || { echo "put: this launch was given no results" >&2; exit 1; }
+key="$PREFIX$ME/${2:-$(basename "$1")}"
+case $WITH in
+  curl) curl -fsS --connect-timeout 10 -m "${LIMIT:-3600}" --retry 2 --retry-delay 1 -o /dev/null -K "$D/form" \
+    --form-string "key=$key" -F "file=@$1" "$FORM_URL" && exit ;;
+  python3) python3 "$D/hands.py" post "$FORM_URL" "$D/form" "$key" "$1" && exit ;;
+esac
+command -v aws >/dev/null && exec aws s3 cp --only-show-errors "$1" "s3://$BUCKET/$key"
+exit 1
+END
+chmod 700 "$X/put"
+put() { LIMIT=60 "$X/put" "$2" "$1"; }
+
+# receipt PHASE [MORE]
+receipt() {
+  printf '{"nonce":"%s","instance":"%s","index":%d,"phase":"%s","booted":"%s"%s}' \
+    "$NONCE" "$ME" "$INDEX" "$1" "$BOOTED" "${2-}"
+}
+stopping() {
+  if systemd; then [ "$(systemctl is-system-running 2>/dev/null)" = stopping ]; else [ -e /run/nologin ]; fi
+}
+
+STARTED=
+NOTE=
+finish() {
+  trap '' TERM INT HUP EXIT
+  local code=${CODE:-$1} cause=exit signal= phase=end more tail
+  # Written by systemd when the unit ended: its result, how, and the exit status or the signal's name.
+  if [ -s "$D/ended" ]; then
+    read -r result how status <"$D/ended"
+    case $how in
+      killed | dumped) signal=SIG$status; cause=signal; code= ;;
+      *) code=$status ;;
+    esac
+    [ "$result" = oom-kill ] && cause=oom-kill
+  elif [ "$code" -gt 128 ] && signal=$(kill -l $((code - 128)) 2>/dev/null); then
+    signal=SIG$signal
+    cause=signal
+  fi
+  stopping && phase=cut
+  [ -n "$NOTE" ] && cause=setup
+  [ -e "$D/overdue" ] && { cause=overdue; phase=end; }
+  more=$(printf ',"cause":"%s","ended":"%s","log_bytes":%d' "$cause" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$(stat -c %s "$LOG")")
+  [ -n "$code" ] && more="$more,\"exit_code\":$code"
+  [ -n "$signal" ] && more="$more,\"signal\":\"$signal\""
+  [ -n "$STARTED" ] && more="$more,\"started\":\"$STARTED\""
+  [ -n "$NOTE" ] && more="$more,\"note\":\"$NOTE\""
+  [ -e "$D/result.json" ] && more="$more,\"result_bytes\":$(stat -c %s "$D/result.json")"
+  [ -n "${SENDER-}" ] && kill "$SENDER" 2>/dev/null
+  # The machine may lose its network at any moment when it is being cut down: the shortest report first.
+  receipt $phase "$more" >"$D/receipt"
+  if [ $phase = cut ]; then put receipt.json "$D/receipt" 2>/dev/null; fi
+  [ -e "$D/result.json" ] && put result.json "$D/result.json"
+  tail -c 262144 "$LOG" >"$D/tail" && put job.log "$D/tail"
+  # The receipt goes last: who reads it may rely on the log and the result.
+  if [ $phase = end ]; then put receipt.json "$D/receipt"; fi
+  { echo; echo "last lines of the job's output:"; tail -n 20 "$LOG" | cut -c 1-500; } >"$CONSOLE"
+  tell "$(cat "$D/receipt")"
+  . "$D/off" >/dev/null 2>&1
+}
+trap 'finish $?' EXIT
+trap 'exit 143' TERM
+trap 'exit 130' INT
+trap 'exit 129' HUP
+
+receipt started ",\"started\":\"$(date -u +%Y-%m-%dT%H:%M:%SZ)\"" >"$D/started"
+tell "$(cat "$D/started")"
+
+# The secrets' values exist in this process's file only, on a RAM disk; they are in no user data and no process list.
+printf '%s' "$JOB_ENV" >"$D/env"
+if [ -n "$SECRETS" ]; then
+  printf '%s' "$SECRETS" >"$D/secrets"
+  if ! NOTE=$(python3 "$D/hands.py" secrets "$D/secrets" "$D/env" "$REGION" 2>&1); then
+    NOTE=$(printf '%s' "${NOTE:-python3 is missing}" | tail -n 1 | tr -d '"\\' | tr -c '[:print:]' ' ' | cut -c 1-300)
+    exit 125
+  fi
+fi
+NOTE=
+cat >>"$D/env" <<END
+export TRANSIENT_INDEX=$INDEX TRANSIENT_COUNT=$COUNT TRANSIENT_LAUNCH=$TOKEN
+export TRANSIENT_RESULT=$D/result.json TRANSIENT_PUT=$X/put
+END
+printf '%s' "$JOB" >"$X/job"
+chmod 700 "$X/job"
+cat >"$D/enter" <<END
+umask 022
+. $D/env
+cd /root 2>/dev/null || cd /
+exec $X/job
+END
+put started.json "$D/started"
+
+# The log travels while the job runs, when it has grown.
+sender() {
+  local seen=0 size
+  while sleep 10; do
+    size=$(stat -c %s "$LOG")
+    [ "$size" = "$seen" ] && continue
+    seen=$size
+    tail -c 262144 "$LOG" >"$D/sent" && put job.log "$D/sent"
+  done
+}
+sender >/dev/null 2>&1 &
+SENDER=$!
+
+STARTED=$(date -u +%Y-%m-%dT%H:%M:%SZ)
+if systemd; then
+  printf 'echo "$SERVICE_RESULT $EXIT_CODE $EXIT_STATUS" >%s\n' "$D/ended" >"$D/note-end"
+  systemd-run --quiet --wait --unit=transient-job -p ExecStopPost="/bin/bash $D/note-end" -p TimeoutStopSec=20 \
+    -p StandardOutput="append:$LOG" -p StandardError="append:$LOG" /bin/bash "$D/enter" &
+else
+  setsid /bin/bash "$D/enter" </dev/null >>"$LOG" 2>&1 &
+  echo $! >"$D/job.pid"
+fi
+JOB_PID=$!
+wait $JOB_PID
+CODE=$?
+# The signal that ended our `wait` is handled by its trap; what is left is the job's own end.
+exit $CODE

@@ -1,0 +1,1 @@
+"""Doors from an Airflow connection to AWS."""

@@ -1,0 +1,78 @@
+"""From an Airflow connection to boto3 clients and launchers. The only place that turns a connection id into a client."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow_transient.errors import SpecError
+
+if TYPE_CHECKING:
+    from airflow_transient.aws.launcher import Launcher
+
+DEFAULT_CONN_ID = "aws_default"
+
+
+class TransientHook:
+    """
+    Clients and launchers of one AWS connection.
+
+    :param aws_conn_id: an Airflow connection of type ``aws``. ``None``, or ``aws_default`` where no such connection
+        exists, means boto3's own chain: environment, profile, role. Any other id must exist, else SpecError.
+    :param region_name: overrides the connection's region.
+    """
+
+    def __init__(self, aws_conn_id: str | None = DEFAULT_CONN_ID, region_name: str | None = None) -> None:
+        self.aws_conn_id = aws_conn_id
+        self.region_name = region_name
+        self._clients: dict[str, Any] = {}
+        self._checked = False
+
+    def client(self, service: str, region_name: str | None = None, **config: Any) -> Any:
+        """A boto3 client, kept. `config` is merged onto the connection's own: proxies and timeouts there stay."""
+        key = repr((service, region_name, sorted(config.items(), key=str)))
+        if key not in self._clients:
+            self._clients[key] = self._make(service, region_name, config)
+        return self._clients[key]
+
+    def _make(self, service: str, region_name: str | None, config: dict[str, Any]) -> Any:
+        from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
+        from botocore.config import Config
+
+        self._check_connection()
+        hook: Any = AwsBaseHook(aws_conn_id=self.aws_conn_id, client_type=service, region_name=self.region_name)
+        own = hook.config or Config()
+        if "s3" in config:
+            config = {**config, "s3": {**config["s3"], **(own.s3 or {})}}
+        if service == "ec2":
+            # RunInstances is asked again by us, with the same bytes; a retry of botocore's would be the same but unseen.
+            config = {"retries": {"mode": "standard", "total_max_attempts": 2}, **config}
+        return hook.get_client_type(region_name=region_name or self.region_name, config=own.merge(Config(**config)))
+
+    def _check_connection(self) -> None:
+        """The provider goes on with empty credentials where a connection is unknown; a typo should not."""
+        if self._checked or self.aws_conn_id in (None, DEFAULT_CONN_ID):
+            return
+        from airflow.sdk import BaseHook
+        from airflow.sdk.exceptions import AirflowException
+
+        try:
+            BaseHook.get_connection(str(self.aws_conn_id))
+        except AirflowException as error:
+            raise SpecError(f"aws_conn_id: there is no connection {self.aws_conn_id!r}") from error
+        self._checked = True
+
+    def signing_life(self, seconds: float) -> bool | None:
+        """Whether the credentials last that long; None where nobody can say (a session token from the environment)."""
+        from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
+
+        hook: Any = AwsBaseHook(aws_conn_id=self.aws_conn_id, client_type="s3", region_name=self.region_name)
+        credentials = hook.get_session().get_credentials()
+        if hasattr(credentials, "refresh_needed"):
+            return not credentials.refresh_needed(refresh_in=seconds)
+        return None if getattr(credentials, "token", None) else True
+
+    def launcher(self, kind: str) -> Launcher:
+        """The launcher of one kind of compute."""
+        from airflow_transient.aws.ec2 import Ec2Launcher
+
+        return {"ec2": Ec2Launcher}[kind](self.client, self.signing_life)

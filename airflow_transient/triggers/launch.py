@@ -1,0 +1,124 @@
+"""The wait for a launch while no worker does. What it needs is the launch; what it gives is one verdict."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import datetime, timezone
+from typing import Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from airflow_transient.core.launch import Launch
+from airflow_transient.hooks.aws import DEFAULT_CONN_ID, TransientHook
+
+VERSION = 1
+
+
+class LaunchTrigger(BaseTrigger):
+    """
+    Looks at a launch until it has ended; stops it at its deadline. A failed look changes nothing.
+
+    :param launch: `Launch.to_dict()`.
+    :param poll_interval: seconds between looks.
+    :param version: of these arguments; those of a later version are ignored, so that a launch outlives an upgrade.
+    """
+
+    def __init__(
+        self,
+        launch: dict[str, Any],
+        aws_conn_id: str | None = DEFAULT_CONN_ID,
+        region_name: str | None = None,
+        poll_interval: float = 15.0,
+        on_kill: str = "terminate",
+        version: int = VERSION,
+        **_later: Any,
+    ) -> None:
+        super().__init__()
+        self.launch = launch
+        self.aws_conn_id = aws_conn_id
+        self.region_name = region_name
+        self.poll_interval = poll_interval
+        self.kill = on_kill
+        self.version = version
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        return (
+            "airflow_transient.triggers.launch.LaunchTrigger",
+            {
+                "launch": self.launch,
+                "aws_conn_id": self.aws_conn_id,
+                "region_name": self.region_name,
+                "poll_interval": self.poll_interval,
+                "on_kill": self.kill,
+                "version": VERSION,
+            },
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        launch = Launch.from_dict(self.launch)
+        hook = TransientHook(self.aws_conn_id, self.region_name or launch.region)
+        said = None
+        try:
+            while True:
+                verdict, words = await asyncio.to_thread(self._look, hook, launch)
+                if words != said:
+                    self.log.info("%s", words)
+                    said = words
+                if verdict is not None:
+                    yield TriggerEvent(verdict)
+                    return
+                await asyncio.sleep(self.poll_interval)
+        except asyncio.CancelledError:
+            # Ctrl-C in `airflow dags test` or `tasks test`, where the trigger runs inline. A real triggerer sets
+            # trigger_id, and cancels its triggers at every deploy: then the launch goes on.
+            if self.trigger_id is None and self.kill == "terminate":
+                self._stop(hook, launch)
+                self.log.info("interrupted: terminated %s", ", ".join(launch.ids))
+            raise
+
+    def _look(self, hook: TransientHook, launch: Launch) -> tuple[dict[str, Any] | None, str]:
+        from airflow_transient.aws.watching import look
+
+        verdict, words = look(hook.launcher(launch.kind), launch, datetime.now(timezone.utc))
+        return (verdict.to_dict() if verdict else None), words
+
+    def _stop(self, hook: TransientHook, launch: Launch) -> None:
+        hook.launcher(launch.kind).stop(launch)
+
+    async def on_kill(self) -> None:
+        """
+        Stop the launch, unless the task is still waiting for it.
+
+        Airflow 3.3 also calls this after a triggerer was thought dead and its trigger went to another one: then the
+        task is still deferred. An unanswered question means: do not stop.
+        """
+        if self.kill != "terminate":
+            return
+        state = await self._task_state()
+        if state in ("deferred", "unknown"):
+            self.log.info("not stopping %s: the task is %s", self.launch["ids"], state)
+            return
+        launch = Launch.from_dict(self.launch)
+        hook = TransientHook(self.aws_conn_id, self.region_name or launch.region)
+        await asyncio.to_thread(self._stop, hook, launch)
+        self.log.info("the task is %s: terminated %s", state or "cleared", ", ".join(launch.ids))
+
+    async def _task_state(self) -> str | None:
+        """The task's state; None for a cleared one that is not yet scheduled; "unknown" if nobody answers."""
+        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+        from asgiref.sync import sync_to_async
+
+        ti = self.task_instance
+        if ti is None:
+            return "unknown"
+        try:
+            found = await sync_to_async(RuntimeTaskInstance.get_task_states)(
+                dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
+            )
+        except Exception as error:  # asking goes over two processes and a network; any failure is the same answer
+            self.log.warning("could not ask for the task's state: %s", error)
+            return "unknown"
+        states = found.get(ti.run_id, {})
+        name = ti.task_id if ti.map_index < 0 else f"{ti.task_id}_{ti.map_index}"
+        return states.get(name)
