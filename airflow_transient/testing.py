@@ -64,7 +64,7 @@ class FakeLauncher:
             return launch
         if self.refuse:
             raise self.refuse.pop(0)
-        count, first = request.arguments["MaxCount"], len(self.members)
+        count, first = request.arguments["MaxCount"], len(self.members) + 1
         launch = request.launch.with_ids(tuple(f"i-{first + n:017x}" for n in range(count)))
         for member in launch.ids:
             self.members[member] = Sighting(

@@ -24,8 +24,12 @@ def resolve(client: ClientFactory, spec: Ec2Spec) -> Resolved:
     if image.get("RootDeviceType") == "instance-store":
         raise SpecError(f"{image_id} is an instance-store image: EC2 cannot terminate those on shutdown; use an EBS image")
     mappings = image.get("BlockDeviceMappings", []) + template.get("BlockDeviceMappings", [])
-    lasting = {m["DeviceName"] for m in mappings if m.get("Ebs", {}).get("DeleteOnTermination") is False}
-    return Resolved(image_id, image.get("RootDeviceName"), tuple(sorted(lasting)), bool(template.get("UserData")))
+    lasting = {m["DeviceName"]: m["Ebs"].get("VolumeSize") for m in mappings if _lasts(m)}
+    return Resolved(image_id, image.get("RootDeviceName"), tuple(sorted(lasting.items())), bool(template.get("UserData")))
+
+
+def _lasts(mapping: dict[str, Any]) -> bool:
+    return mapping.get("Ebs", {}).get("DeleteOnTermination") is False
 
 
 def _image_id(client: ClientFactory, image: Image) -> str | None:

@@ -17,11 +17,15 @@ from airflow_transient.errors import SpecError
 
 @dataclass(frozen=True)
 class Resolved:
-    """What AWS said the spec's words mean today: the image, its root device, and devices that would outlive the machine."""
+    """
+    What AWS said the spec's words mean today.
+
+    `lasting_devices` are (name, GiB) of volumes that would outlive the machine if nobody said otherwise.
+    """
 
     image_id: str | None
     root_device: str | None = None
-    lasting_devices: tuple[str, ...] = ()
+    lasting_devices: tuple[tuple[str, int | None], ...] = ()
     replaces_user_data: bool = False
 
 
@@ -83,7 +87,10 @@ def _profile(words: str | None) -> dict[str, str]:
 
 def _devices(spec: Ec2Spec, resolved: Resolved) -> list[dict[str, Any]]:
     """The root volume's size, and no volume outlives its machine."""
-    devices: dict[str, dict[str, Any]] = {name: {"DeleteOnTermination": True} for name in resolved.lasting_devices}
+    devices: dict[str, dict[str, Any]] = {
+        name: {"DeleteOnTermination": True, **({"VolumeSize": size} if size else {})}
+        for name, size in resolved.lasting_devices
+    }
     if spec.volume_size:
         if not resolved.root_device:
             raise SpecError("volume_size needs the name of the image's root device, and the image does not tell it")

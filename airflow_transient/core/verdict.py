@@ -256,7 +256,7 @@ def judge_member(launch: Launch, seen: Sighting, now: datetime) -> Member | None
         return None  # the console is posted late; the receipt may still come
     if not seen.receipt and not seen.receipt_known and now < launch.deadline + STOP_GRACE:
         return None  # the bucket could not be read: that is no answer
-    return _member(seen, now, *_by_reason(launch, seen))
+    return _member(seen, now, *_by_reason(launch, seen, now))
 
 
 def _not_ended(launch: Launch, seen: Sighting, now: datetime) -> Member | None:
@@ -302,11 +302,11 @@ def _exit_words(where: str, receipt: Receipt) -> str:
     return f"{where}: {how or f'exit {receipt.exit_code}'}{at}"
 
 
-def _by_reason(launch: Launch, seen: Sighting) -> tuple[Outcome, str]:
+def _by_reason(launch: Launch, seen: Sighting, now: datetime) -> tuple[Outcome, str]:
     """No receipt decides: EC2's reason does, and where it says nothing, the job is lost."""
     outcome = STATE_REASONS.get(seen.reason or "", Outcome.LOST)
     said = f"no receipt of an end; EC2 says {seen.state}, {seen.reason or 'no reason'}"
-    if outcome is Outcome.STOPPED and seen.ended and seen.ended >= launch.deadline:
+    if outcome is Outcome.STOPPED and (seen.ended or now) >= launch.deadline:
         return Outcome.OVERDUE, f"{said}, after its deadline"
     if outcome is None and seen.boot_evidence:
         return Outcome.BOOT_FAILED, seen.boot_evidence

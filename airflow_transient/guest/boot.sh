@@ -29,9 +29,11 @@ END
 cat >"$D/timer" <<END
 sleep $MAX_RUNTIME
 : >$D/overdue
-if [ -d /run/systemd/system ]; then systemctl stop transient-job; fi
-[ -s $D/job.pid ] && kill -TERM -\$(cat $D/job.pid)
-sleep 20
+for try in 1 2 3 4; do
+  if [ -d /run/systemd/system ]; then systemctl stop transient-job; fi
+  [ -s $D/job.pid ] && kill -TERM -\$(cat $D/job.pid)
+  sleep 5
+done
 [ -s $D/job.pid ] && kill -KILL -\$(cat $D/job.pid)
 sleep $GRACE
 . $D/off
@@ -130,7 +132,9 @@ finish() {
   if [ $phase = end ]; then put receipt.json "$D/receipt"; fi
   { echo; echo "last lines of the job's output:"; tail -n 20 "$LOG" | cut -c 1-500; } >"$CONSOLE"
   tell "$(cat "$D/receipt")"
-  . "$D/off" >/dev/null 2>&1
+  # As a program with default signals: it must not hold up the very shutdown it asks for.
+  trap - TERM INT HUP
+  exec /bin/bash "$D/off" >/dev/null 2>&1
 }
 trap 'finish $?' EXIT
 trap 'exit 143' TERM
@@ -177,6 +181,7 @@ sender() {
 sender >/dev/null 2>&1 &
 SENDER=$!
 
+[ -e "$D/overdue" ] && exit 143
 STARTED=$(date -u +%Y-%m-%dT%H:%M:%SZ)
 if systemd; then
   printf 'echo "$SERVICE_RESULT $EXIT_CODE $EXIT_STATUS" >%s\n' "$D/ended" >"$D/note-end"

@@ -70,9 +70,10 @@ def test_a_public_address_needs_an_interface_of_its_own():
 
 
 def test_no_volume_outlives_its_machine():
-    call = asked(Resolved("ami-1", "/dev/xvda", ("/dev/sdb",)), volume_size=30)
+    call = asked(Resolved("ami-1", "/dev/xvda", (("/dev/sdb", 8), ("/dev/sdc", None))), volume_size=30)
     assert call["BlockDeviceMappings"] == [
-        {"DeviceName": "/dev/sdb", "Ebs": {"DeleteOnTermination": True}},
+        {"DeviceName": "/dev/sdb", "Ebs": {"DeleteOnTermination": True, "VolumeSize": 8}},
+        {"DeviceName": "/dev/sdc", "Ebs": {"DeleteOnTermination": True}},
         {"DeviceName": "/dev/xvda", "Ebs": {"DeleteOnTermination": True, "VolumeSize": 30}},
     ]
 

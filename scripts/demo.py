@@ -1,0 +1,200 @@
+"""`make demo`: the example DAG through Airflow on the local cloud, and then what is really there, read back.
+
+Whatever the summary says was asked of the cloud and of Airflow's database after the run, not remembered from it; a
+part that did not really happen makes the exit status 1.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from _children import end_with_parent, managed
+from up import ROOT, airflow_env, say, tail
+
+from airflow_transient.localcloud import LocalCloud
+
+DAG_ID, TASK_ID = "nightly_report", "report"
+BUCKET = "transient-results"
+HOME = ROOT / ".airflow" / "demo"
+LOG = HOME / "dags-test.log"
+SECONDS = 5
+#: Lines of Airflow's log that tell the story; the rest is in the log file.
+_STORY = re.compile(r"\b(launched i-|i-[0-9a-f]+: |launch t[0-9a-f]+-\S+: ).*?(?=\s+\[airflow|$)")
+
+
+@dataclass
+class Check:
+    """What was read back, and what is not as it should be."""
+
+    faults: list[str] = field(default_factory=list)
+
+    def need(self, holds: bool, fault: str) -> None:
+        if not holds:
+            self.faults.append(fault)
+
+
+def main() -> int:
+    end_when_asked()
+    began = time.monotonic()
+    say("A job on a machine that exists only while it runs.\n")
+    with LocalCloud() as cloud:
+        say(f"  local cloud    {cloud.url}, jobs run in {cloud.sandbox} (no AWS account is touched)")
+        cloud.client("s3").create_bucket(
+            Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": cloud.region}
+        )
+        code = run_dag(airflow_env(HOME, cloud.env))
+        faults = summary(cloud, code)
+    say(f"\n  {time.monotonic() - began:.0f} s in all; Airflow's whole output is in {os.path.relpath(LOG)}")
+    for fault in faults:
+        say(f"  NOT AS IT SHOULD BE: {fault}")
+    if code:
+        say(f"\nThe end of {LOG}:\n{tail(LOG)}")
+    return 1 if faults or code else 0
+
+
+def end_when_asked() -> None:
+    def end(_number: int, _frame: FrameType | None) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        raise SystemExit("\nEnding the demo and everything it started.")
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, end)
+    if "MAKELEVEL" in os.environ:
+        end_with_parent(lambda: os.kill(os.getpid(), signal.SIGTERM))
+
+
+def run_dag(env: Mapping[str, str]) -> int:
+    """`airflow db migrate`, then `airflow dags test`, as a person would; the launch's own lines are shown as they come."""
+    shutil.rmtree(HOME, ignore_errors=True)
+    HOME.mkdir(parents=True)
+    airflow = [sys.executable, "-m", "airflow"]
+    say("  airflow        db migrate (a fresh home)")
+    with LOG.open("w", encoding="utf-8") as log:
+        if code := follow([*airflow, "db", "migrate"], env, log):
+            return code
+        say(f"  airflow        dags test {DAG_ID}: digits of pi for {SECONDS} s\n")
+        conf = json.dumps({"duration": SECONDS})
+        return follow([*airflow, "dags", "test", DAG_ID, "--conf", conf], env, log)
+
+
+def follow(argv: list[str], env: Mapping[str, str], log: Any) -> int:
+    with managed(
+        argv,
+        env=env,
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as child:
+        said = None
+        for line in child.stdout or ():
+            log.write(line)
+            found = _STORY.search(re.sub(r"\x1b\[[0-9;]*m", "", line))
+            if found and found[0] != said:
+                said = found[0]
+                say(f"  {datetime.now():%H:%M:%S}       {said}")
+        log.flush()
+        return int(child.wait())
+
+
+def summary(cloud: LocalCloud, code: int) -> list[str]:
+    """Ask the cloud and Airflow what there is, and print it."""
+    check = Check()
+    check.need(code == 0, f"airflow dags test ended with {code}")
+    instances = list(described(cloud))
+    check.need(len(instances) == 1, f"{len(instances)} instances were launched, not 1")
+    say("\n  read back from the cloud")
+    for instance in instances:
+        tell_instance(cloud, instance, check)
+    verdict = xcom()
+    check.need(verdict.get("outcome") == "succeeded", f"the verdict in XCom is {verdict.get('outcome')!r}")
+    say(
+        f"  verdict        {verdict.get('outcome')} (XCom of {DAG_ID}.{TASK_ID}), result {verdict.get('result')}"
+    )
+    say(f"  billed         {verdict.get('billed_seconds')} s (EC2 bills 60 s at least)")
+    left = [i["InstanceId"] for i in described(cloud) if i["State"]["Name"] != "terminated"]
+    check.need(not left, f"left running: {left}")
+    check.need(not cloud.sandbox_pids(), f"sandboxes are left: {cloud.sandbox_pids()}")
+    say(f"  left running: {len(left)} instances")
+    return check.faults
+
+
+def described(cloud: LocalCloud) -> Iterator[dict[str, Any]]:
+    mine = [{"Name": "tag:transient:dag", "Values": [DAG_ID]}]
+    for page in cloud.client("ec2").get_paginator("describe_instances").paginate(Filters=mine):
+        for reservation in page["Reservations"]:
+            yield from reservation["Instances"]
+
+
+def tell_instance(cloud: LocalCloud, instance: dict[str, Any], check: Check) -> None:
+    member = instance["InstanceId"]
+    state, reason = instance["State"]["Name"], instance.get("StateReason", {}).get("Code")
+    objects = kept(cloud, member)
+    receipt = json.loads(read(cloud, objects, "receipt.json") or "{}")
+    say(f"  instance       {member}, {instance['InstanceType']}, {state} ({reason})")
+    say(f"  launched       {instance['LaunchTime']:%H:%M:%S} UTC")
+    say(f"  job started    {clock(receipt.get('started'))}, ended {clock(receipt.get('ended'))}")
+    say(f"  exit code      {receipt.get('exit_code')} (its receipt in S3)")
+    for line in read(cloud, objects, "job.log").decode(errors="replace").splitlines()[-3:]:
+        say(f"  log            {line}")
+    name, size = next(((k, s) for k, s in objects.items() if k.endswith("/pi.txt")), ("no object", 0))
+    say(
+        f"  result         s3://{BUCKET}/{name}, {size:,} bytes, {read(cloud, objects, 'pi.txt')[:12].decode()}…"
+    )
+    check.need(state == "terminated", f"{member} is {state}")
+    check.need(
+        reason == "Client.InstanceInitiatedShutdown", f"{member} ended by {reason}, not by its own shutdown"
+    )
+    check.need(receipt.get("exit_code") == 0, f"the receipt of {member} says {receipt or 'nothing'}")
+    check.need(size > 0, "the result object is empty or missing")
+    check.need(read(cloud, objects, "pi.txt").startswith(b"3.14159"), "what was uploaded is not pi")
+
+
+def kept(cloud: LocalCloud, member: str) -> dict[str, int]:
+    pages = cloud.client("s3").get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
+    found = (o for page in pages for o in page.get("Contents", ()))
+    return {o["Key"]: o["Size"] for o in found if f"/{member}/" in o["Key"]}
+
+
+def read(cloud: LocalCloud, objects: Mapping[str, int], name: str) -> bytes:
+    key = next((k for k in objects if k.endswith("/" + name)), None)
+    if key is None:
+        return b""
+    return bytes(cloud.client("s3").get_object(Bucket=BUCKET, Key=key)["Body"].read())
+
+
+def xcom() -> dict[str, Any]:
+    """The task's return value, from Airflow's own database."""
+    with sqlite3.connect(HOME / "airflow.db") as database:
+        row = database.execute(
+            "SELECT value FROM xcom WHERE dag_id = ? AND task_id = ? AND key = 'return_value'",
+            (DAG_ID, TASK_ID),
+        ).fetchone()
+    said = json.loads(row[0]) if row else {}
+    while isinstance(said, str):
+        said = json.loads(said)
+    return dict(said)
+
+
+def clock(moment: str | None) -> str:
+    return f"{moment[11:19]} UTC" if moment else "never"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

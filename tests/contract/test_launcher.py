@@ -1,0 +1,163 @@
+"""What every Launcher promises: the fake, and EC2 on the local cloud, pass the same tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from airflow_transient.aws.ec2 import Ec2Launcher
+from airflow_transient.aws.launcher import Launcher, Refused
+from airflow_transient.aws.watching import look
+from airflow_transient.core.fallback import Scope
+from airflow_transient.core.launch import LaunchKey, Owner
+from airflow_transient.core.spec import Ec2Spec, Pool
+from airflow_transient.core.verdict import Outcome, Phase
+from airflow_transient.testing import FakeLauncher
+from tests.waiting import eventually
+
+POOL = Pool("t3.small")
+_drawn = iter(range(10_000))
+
+
+def now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+@dataclass
+class World:
+    """A launcher, and the spec of a job that ends with `exit_code` when `end` is called or by itself."""
+
+    launcher: Launcher
+    image: str
+    fake: FakeLauncher | None = None
+
+    def spec(self, exit_code: int = 0, seconds: int = 0, **words: Any) -> Ec2Spec:
+        job = {"command": f"sleep {seconds}; exit {exit_code}", "image_id": self.image, "instance_type": "t3.small"}
+        return Ec2Spec.of(**{**job, "max_runtime": 60, **words})
+
+    def key(self, generation: int = 1) -> LaunchKey:
+        return LaunchKey(Owner("test", "dag", "run", "task"), f"t{next(_drawn)}", generation)
+
+    def launch(self, spec: Ec2Spec) -> Any:
+        return self.launcher.launch(self.launcher.prepare(spec, self.key(), POOL, now()))
+
+    def end(self, launch: Any, exit_code: int) -> None:
+        if self.fake:
+            for member in launch.ids:
+                self.fake.end(member, exit_code, at=now())
+
+    def verdict(self, launch: Any) -> Any:
+        return eventually(lambda: look(self.launcher, launch, now())[0], within=40)
+
+
+@pytest.fixture(scope="module")
+def real() -> Iterator[World]:
+    from airflow_transient.localcloud import LocalCloud
+
+    with LocalCloud() as cloud:
+
+        def client(service: str, region_name: str | None = None, **_: Any) -> Any:
+            return cloud.client(service, region_name=region_name)
+
+        image = client("ec2").describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
+        yield World(Ec2Launcher(client), image)
+
+
+@pytest.fixture(params=["fake", pytest.param("ec2", marks=[pytest.mark.sandbox, pytest.mark.slow])])
+def world(request: pytest.FixtureRequest) -> World:
+    if request.param == "ec2":
+        return request.getfixturevalue("real")
+    fake = FakeLauncher()
+    return World(fake, "ami-0123456789abcdef0", fake)
+
+
+def test_preparing_starts_nothing_and_resolves_everything(world: World) -> None:
+    request = world.launcher.prepare(world.spec(), world.key(), POOL, now())
+    assert request.launch.ids == ()
+    assert request.arguments["InstanceType"] == "t3.small"
+    assert request.launch.deadline > now()
+
+
+def test_asking_twice_with_one_token_starts_once(world: World) -> None:
+    request = world.launcher.prepare(world.spec(seconds=30), world.key(), POOL, now())
+    first, second = world.launcher.launch(request), world.launcher.launch(request)
+    assert first == second
+    assert len(first.ids) == 1
+    world.launcher.stop(first)
+
+
+def test_one_token_with_other_arguments_is_refused(world: World) -> None:
+    request = world.launcher.prepare(world.spec(seconds=30), world.key(), POOL, now())
+    launch = world.launcher.launch(request)
+    changed = replace(request, arguments={**request.arguments, "InstanceType": "t3.medium"})
+    with pytest.raises(Refused, match="IdempotentParameterMismatch") as refusal:
+        world.launcher.launch(changed)
+    assert refusal.value.scope is Scope.SPEC
+    world.launcher.stop(launch)
+
+
+def test_two_tokens_start_two(world: World) -> None:
+    launches = [world.launch(world.spec(seconds=30)) for _ in range(2)]
+    assert len({launch.ids for launch in launches}) == 2
+    for launch in launches:
+        world.launcher.stop(launch)
+
+
+def test_a_launch_of_three_has_three_members(world: World) -> None:
+    launch = world.launch(world.spec(count=3))
+    world.end(launch, 0)
+    verdict = world.verdict(launch)
+    assert len(set(launch.ids)) == 3
+    assert [m.outcome for m in verdict.members] == [Outcome.SUCCEEDED] * 3
+
+
+@pytest.mark.parametrize(("exit_code", "outcome"), [(0, Outcome.SUCCEEDED), (3, Outcome.FAILED)])
+def test_the_receipt_tells_the_exit_code(world: World, exit_code: int, outcome: Outcome) -> None:
+    launch = world.launch(world.spec(exit_code))
+    world.end(launch, exit_code)
+    verdict = world.verdict(launch)
+    assert (verdict.outcome, verdict.members[0].exit_code) == (outcome, exit_code)
+
+
+def test_a_running_member_has_no_verdict(world: World) -> None:
+    launch = world.launch(world.spec(seconds=30))
+    assert look(world.launcher, launch, now())[0] is None
+    world.launcher.stop(launch)
+
+
+def test_a_stopped_launch_is_stopped_and_not_a_success(world: World) -> None:
+    launch = world.launch(world.spec(seconds=30))
+    eventually(lambda: world.launcher.observe(launch, now())[0].phase is Phase.RUNNING, within=20)
+    world.launcher.stop(launch)
+    assert world.verdict(launch).outcome is Outcome.STOPPED
+
+
+def test_stopping_twice_is_fine(world: World) -> None:
+    launch = world.launch(world.spec(seconds=30))
+    world.launcher.stop(launch)
+    world.launcher.stop(launch)
+
+
+def test_stopping_what_nobody_knows_is_fine(world: World) -> None:
+    launch = world.launch(world.spec(seconds=30))
+    world.launcher.stop(launch.with_ids((*launch.ids, "i-00000000000000000")))
+    assert world.verdict(launch).outcome is Outcome.STOPPED
+
+
+def test_what_cannot_be_seen_is_unknown_and_no_ending(world: World) -> None:
+    launch = world.launch(world.spec(seconds=30))
+    ghost = launch.with_ids(("i-00000000000000000",))
+    assert [s.phase for s in world.launcher.observe(ghost, now())] == [Phase.UNKNOWN]
+    assert look(world.launcher, ghost, now())[0] is None
+    world.launcher.stop(launch)
+
+
+def test_past_its_deadline_it_is_stopped_and_overdue(world: World) -> None:
+    launch = world.launch(world.spec(seconds=50))
+    eventually(lambda: world.launcher.observe(launch, now())[0].phase is Phase.RUNNING, within=20)
+    late = replace(launch, deadline=now() - timedelta(seconds=5))
+    assert world.verdict(late).outcome is Outcome.OVERDUE
