@@ -9,7 +9,7 @@ def get_provider_info() -> dict[str, Any]:
     return {
         "package-name": "airflow-transient",
         "name": "Transient compute",
-        "description": "Borrow compute from a DAG: EC2 instances that end themselves, waited for cheaply and judged honestly.",
+        "description": "Borrow compute from a DAG: machines that end themselves, waited for and judged honestly.",
         "extra-links": ["airflow_transient.links.ec2.InstanceLink", "airflow_transient.links.ec2.LogLink"],
         "config": {
             "transient": {

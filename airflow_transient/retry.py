@@ -26,9 +26,7 @@ DECISIONS: dict[type[BaseException], RetryDecision] = {
 class TransientRetryPolicy(RetryPolicy):
     """The operators' default `retry_policy`; a user's own wins."""
 
-    def evaluate(
-        self, exception: BaseException, try_number: int, max_tries: int, context: Any = None
-    ) -> RetryDecision:
+    def evaluate(self, exception: BaseException, try_number: int, max_tries: int, context: Any = None) -> RetryDecision:
         for kind in type(exception).__mro__:
             if kind in DECISIONS:
                 return DECISIONS[kind]

@@ -1,8 +1,8 @@
 """For our tests and yours: a Launcher that needs no AWS. It passes the same contract as the real ones.
 
-    world = FakeLauncher()
-    launch = world.launch(world.prepare(spec, key, pool, now))
-    world.end(launch.ids[0], exit_code=3)
+world = FakeLauncher()
+launch = world.launch(world.prepare(spec, key, pool, now))
+world.end(launch.ids[0], exit_code=3)
 """
 
 from __future__ import annotations
@@ -68,7 +68,11 @@ class FakeLauncher:
         launch = request.launch.with_ids(tuple(f"i-{first + n:017x}" for n in range(count)))
         for member in launch.ids:
             self.members[member] = Sighting(
-                member, Phase.RUNNING, state="running", launched=launch.requested_at, instance_type=request.pool.instance_type
+                member,
+                Phase.RUNNING,
+                state="running",
+                launched=launch.requested_at,
+                instance_type=request.pool.instance_type,
             )
         self._asked[token] = request, launch
         return launch
@@ -101,7 +105,9 @@ class FakeLauncher:
             receipt=replace(told, **receipt),
         )
 
-    def take_back(self, member: str, reason: str = "Server.SpotInstanceTermination", at: datetime | None = None) -> None:
+    def take_back(
+        self, member: str, reason: str = "Server.SpotInstanceTermination", at: datetime | None = None
+    ) -> None:
         """AWS took the machine, and the job left nothing."""
         self._change(member, phase=Phase.ENDED, state="terminated", reason=reason, ended=at)
 

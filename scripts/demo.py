@@ -18,7 +18,6 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -53,9 +52,7 @@ def main() -> int:
     say("A job on a machine that exists only while it runs.\n")
     with LocalCloud() as cloud:
         say(f"  local cloud    {cloud.url}, jobs run in {cloud.sandbox} (no AWS account is touched)")
-        cloud.client("s3").create_bucket(
-            Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": cloud.region}
-        )
+        cloud.client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": cloud.region})
         code = run_dag(airflow_env(HOME, cloud.env))
         faults = summary(cloud, code)
     say(f"\n  {time.monotonic() - began:.0f} s in all; Airflow's whole output is in {os.path.relpath(LOG)}")
@@ -79,7 +76,7 @@ def end_when_asked() -> None:
 
 
 def run_dag(env: Mapping[str, str]) -> int:
-    """`airflow db migrate`, then `airflow dags test`, as a person would; the launch's own lines are shown as they come."""
+    """`airflow db migrate`, then `airflow dags test`, as a person would; the launch's lines are shown as they come."""
     shutil.rmtree(HOME, ignore_errors=True)
     HOME.mkdir(parents=True)
     airflow = [sys.executable, "-m", "airflow"]
@@ -124,9 +121,7 @@ def summary(cloud: LocalCloud, code: int) -> list[str]:
         tell_instance(cloud, instance, check)
     verdict = xcom()
     check.need(verdict.get("outcome") == "succeeded", f"the verdict in XCom is {verdict.get('outcome')!r}")
-    say(
-        f"  verdict        {verdict.get('outcome')} (XCom of {DAG_ID}.{TASK_ID}), result {verdict.get('result')}"
-    )
+    say(f"  verdict        {verdict.get('outcome')} (XCom of {DAG_ID}.{TASK_ID}), result {verdict.get('result')}")
     say(f"  billed         {verdict.get('billed_seconds')} s (EC2 bills 60 s at least)")
     left = [i["InstanceId"] for i in described(cloud) if i["State"]["Name"] != "terminated"]
     check.need(not left, f"left running: {left}")
@@ -154,13 +149,9 @@ def tell_instance(cloud: LocalCloud, instance: dict[str, Any], check: Check) -> 
     for line in read(cloud, objects, "job.log").decode(errors="replace").splitlines()[-3:]:
         say(f"  log            {line}")
     name, size = next(((k, s) for k, s in objects.items() if k.endswith("/pi.txt")), ("no object", 0))
-    say(
-        f"  result         s3://{BUCKET}/{name}, {size:,} bytes, {read(cloud, objects, 'pi.txt')[:12].decode()}…"
-    )
+    say(f"  result         s3://{BUCKET}/{name}, {size:,} bytes, {read(cloud, objects, 'pi.txt')[:12].decode()}…")
     check.need(state == "terminated", f"{member} is {state}")
-    check.need(
-        reason == "Client.InstanceInitiatedShutdown", f"{member} ended by {reason}, not by its own shutdown"
-    )
+    check.need(reason == "Client.InstanceInitiatedShutdown", f"{member} ended by {reason}, not by its own shutdown")
     check.need(receipt.get("exit_code") == 0, f"the receipt of {member} says {receipt or 'nothing'}")
     check.need(size > 0, "the result object is empty or missing")
     check.need(read(cloud, objects, "pi.txt").startswith(b"3.14159"), "what was uploaded is not pi")

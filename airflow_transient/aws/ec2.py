@@ -130,7 +130,9 @@ class Ec2Launcher:
                 answer = ec2.run_instances(**request.call)
                 return request.launch.with_ids(_by_index(answer["Instances"]))
             except (NoCredentialsError, ParamValidationError) as error:
-                raise Refused(Scope.ACCESS if isinstance(error, NoCredentialsError) else Scope.SPEC, words_of(error)) from error
+                raise Refused(
+                    Scope.ACCESS if isinstance(error, NoCredentialsError) else Scope.SPEC, words_of(error)
+                ) from error
             except (ClientError, BotoCoreError) as error:
                 last = error
                 scope = launcher.scope_of_error(error)
@@ -158,9 +160,7 @@ class Ec2Launcher:
         except (ClientError, BotoCoreError, LaunchError) as error:
             seen, note = {}, words_of(error)
         return tuple(
-            self._sighting(launch, seen[member], now)
-            if member in seen
-            else Sighting(member, Phase.UNKNOWN, note=note)
+            self._sighting(launch, seen[member], now) if member in seen else Sighting(member, Phase.UNKNOWN, note=note)
             for member in launch.ids
         )
 
@@ -219,7 +219,9 @@ class Ec2Launcher:
             **common,
         )
 
-    def _result(self, box: ReceiptBox | None, launch: Launch, member: str, receipt: Receipt | None) -> tuple[Any, str | None]:
+    def _result(
+        self, box: ReceiptBox | None, launch: Launch, member: str, receipt: Receipt | None
+    ) -> tuple[Any, str | None]:
         if receipt is None or receipt.result_bytes is None:
             return None, None
         data = box.read(member, "result.json").data if box else None

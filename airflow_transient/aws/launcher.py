@@ -7,8 +7,14 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Protocol
 
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError, ParamValidationError
-from botocore.exceptions import PartialCredentialsError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    NoCredentialsError,
+    NoRegionError,
+    ParamValidationError,
+    PartialCredentialsError,
+)
 
 from airflow_transient.core.fallback import Scope, scope_of
 from airflow_transient.core.launch import Launch, LaunchKey
@@ -75,7 +81,7 @@ _NEVER_SENT: dict[type[BotoCoreError], str] = {
 
 @contextmanager
 def said_plainly(action: str) -> Iterator[None]:
-    """Turn what AWS answers to a question of `prepare` into our tree. `action` is the IAM action, such as ec2:RunInstances."""
+    """Turn what AWS answers to a question of `prepare` into our tree. `action` is the IAM action it needs."""
     try:
         yield
     except TransientError:

@@ -22,10 +22,14 @@ def resolve(client: ClientFactory, spec: Ec2Spec) -> Resolved:
         image_id = _by_parameter(client("ssm"), image_id.removeprefix("resolve:ssm:"))
     image = _image(client("ec2"), image_id)
     if image.get("RootDeviceType") == "instance-store":
-        raise SpecError(f"{image_id} is an instance-store image: EC2 cannot terminate those on shutdown; use an EBS image")
+        raise SpecError(
+            f"{image_id} is an instance-store image: EC2 cannot terminate those on shutdown; use an EBS image"
+        )
     mappings = image.get("BlockDeviceMappings", []) + template.get("BlockDeviceMappings", [])
     lasting = {m["DeviceName"]: m["Ebs"].get("VolumeSize") for m in mappings if _lasts(m)}
-    return Resolved(image_id, image.get("RootDeviceName"), tuple(sorted(lasting.items())), bool(template.get("UserData")))
+    return Resolved(
+        image_id, image.get("RootDeviceName"), tuple(sorted(lasting.items())), bool(template.get("UserData"))
+    )
 
 
 def _lasts(mapping: dict[str, Any]) -> bool:
@@ -108,4 +112,3 @@ def _check_template(spec: Ec2Spec, template: dict[str, Any]) -> None:
         )
     if not spec.instance_types and not template.get("InstanceType"):
         raise SpecError("the launch template names no instance type: give instance_type")
-

@@ -13,7 +13,7 @@ TERMINATED = "terminated"
 
 
 def look(launcher: Launcher, launch: Launch, now: datetime) -> tuple[Verdict | None, str]:
-    """(the verdict or None, the wait in words). Whatever fails here is said and changes nothing: what runs is paid for."""
+    """(the verdict or None, the wait in words). Whatever fails is said and changes nothing: what runs is paid for."""
     try:
         return _look(launcher, launch, now)
     except Exception as error:  # a look has no other answer than "unknown"

@@ -64,7 +64,7 @@ def boot_script(spec: Ec2Spec, boot: Boot) -> str:
         "PREFIX": form.prefix if form else "",
         "FORM": form.curl_config if form else "",
         "JOB": job_script(spec),
-        "JOB_ENV": "".join(f"export {name}={shlex.quote(value)}\n" for name, value in spec.environment.items()),
+        "JOB_ENV": "".join(f"export {name}={shlex.quote(text)}\n" for name, text in spec.environment.items()),
         "SECRETS": json.dumps(dict(spec.secrets)) if spec.secrets else "",
         "HANDS": without_comments(guest("hands.py")),
     }
@@ -102,14 +102,16 @@ def user_data(script: str) -> bytes | None:
 def too_long(script: str) -> SpecError:
     packed = len(gzip.compress(script.encode(), 9, mtime=0))
     return SpecError(
-        f"the boot script has {len(script.encode()):,} bytes ({packed:,} compressed) and EC2 takes {USER_DATA_LIMIT:,}: "
-        "give `results`, and it is kept there and fetched at boot, or shorten the job"
+        f"the boot script has {len(script.encode()):,} bytes ({packed:,} compressed) and EC2 takes "
+        f"{USER_DATA_LIMIT:,}: give `results`, and it is kept there and fetched at boot, or shorten the job"
     )
 
 
 def stub_script(spec: Ec2Spec, boot: Boot, script_url: str) -> str:
     """Boots from a script that is too long for user data: fetch it, run it, and end the machine if that fails."""
-    failed = f'{{"nonce":"{boot.nonce}","instance":"","phase":"end","cause":"setup","note":"the boot script could not be fetched"}}'
+    note = "the boot script could not be fetched"
+    failed = json.dumps({"nonce": boot.nonce, "instance": "", "phase": "end", "cause": "setup", "note": note})
+    fetch = "import os,sys,urllib.request as u; sys.stdout.buffer.write(u.urlopen(os.environ['URL']).read())"
     limit = int(spec.lifetime.total_seconds())
     return f"""#!/bin/bash
 export HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
@@ -119,7 +121,7 @@ url={shlex.quote(script_url)}
 file=/run/transient-boot
 for try in 1 2 3 4 5; do
   if command -v curl >/dev/null; then printf 'url = "%s"\\n' "$url" | curl -fsS -m 60 -K - -o $file && break
-  else URL="$url" python3 -c 'import os,sys,urllib.request as u; sys.stdout.buffer.write(u.urlopen(os.environ["URL"]).read())' >$file && break
+  else URL="$url" python3 -c {shlex.quote(fetch)} >$file && break
   fi
   sleep 2
 done

@@ -1,7 +1,7 @@
-"""After this refusal, what next: the same pool again, another pool, or give up. `python -m airflow_transient.core.fallback` prints it.
+"""After this refusal, what next: the same pool again, another pool, or give up.
 
-The error's code decides; the HTTP status decides only for codes that are not in the table
-(InsufficientInstanceCapacity is an HTTP 500 and a definite refusal).
+`python -m airflow_transient.core.fallback` prints the table. The error's code decides; the HTTP status decides only for
+codes that are not in the table (InsufficientInstanceCapacity is an HTTP 500 and a definite refusal).
 """
 
 from __future__ import annotations

@@ -112,7 +112,11 @@ class Intent:
             "launch": self.launch.to_dict() if self.launch else None,
             "verdict": dict(self.verdict) if self.verdict else None,
             "refusals": [
-                {"pool": [r.pool.instance_type, r.pool.subnet_id, r.pool.market], "scope": r.scope.value, "words": r.words}
+                {
+                    "pool": [r.pool.instance_type, r.pool.subnet_id, r.pool.market],
+                    "scope": r.scope.value,
+                    "words": r.words,
+                }
                 for r in self.refusals
             ],
         }
@@ -128,7 +132,5 @@ class Intent:
             request=Request.from_dict(said["request"]) if said.get("request") else None,
             launch=Launch.from_dict(said["launch"]) if said.get("launch") else None,
             verdict=said.get("verdict"),
-            refusals=tuple(
-                Refusal(Pool(*r["pool"]), Scope(r["scope"]), r["words"]) for r in said.get("refusals", ())
-            ),
+            refusals=tuple(Refusal(Pool(*r["pool"]), Scope(r["scope"]), r["words"]) for r in said.get("refusals", ())),
         )

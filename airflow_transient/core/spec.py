@@ -291,7 +291,9 @@ def check_shebang(script: str) -> None:
     if not first.strip():
         raise SpecError("the script's first line is blank, so it would never run: move the #! line to the top")
     if not first.startswith("#!"):
-        raise SpecError("the script has no shebang, so nothing says what runs it: start it with #!/bin/bash or the like")
+        raise SpecError(
+            "the script has no shebang, so nothing says what runs it: start it with #!/bin/bash or the like"
+        )
     interpreter = first[2:].split()
     if not interpreter or not interpreter[0].startswith("/"):
         raise SpecError(f"the script's first line {first!r} names no interpreter by its full path, such as #!/bin/bash")

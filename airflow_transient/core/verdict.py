@@ -308,9 +308,9 @@ def _by_reason(launch: Launch, seen: Sighting, now: datetime) -> tuple[Outcome, 
     said = f"no receipt of an end; EC2 says {seen.state}, {seen.reason or 'no reason'}"
     if outcome is Outcome.STOPPED and (seen.ended or now) >= launch.deadline:
         return Outcome.OVERDUE, f"{said}, after its deadline"
-    if outcome is None and seen.boot_evidence:
-        return Outcome.BOOT_FAILED, seen.boot_evidence
-    if outcome is Outcome.STOPPED and seen.boot_evidence:
+    # We stop a machine that never boots, after boot_by; somebody who stops it earlier leaves the same console.
+    stopped_by_us = outcome is Outcome.STOPPED and (seen.ended or now) >= launch.boot_by
+    if seen.boot_evidence and (outcome is None or stopped_by_us):
         return Outcome.BOOT_FAILED, seen.boot_evidence
     return outcome or Outcome.LOST, said
 
@@ -342,7 +342,9 @@ def billed_seconds(launched: datetime | None, ended: datetime | None) -> int:
 
 _MARKER = re.compile(r"TRANSIENT (\{.*?\})\s*$", re.MULTILINE)
 _CLOUD_INIT_END = re.compile(r"Cloud-init v\. \S+ finished at .*")
-_CLOUD_INIT_FAULT = re.compile(r".*(?:Unhandled non-multipart|Failed to run module scripts[-_]user|Exec format error).*")
+_CLOUD_INIT_FAULT = re.compile(
+    r".*(?:Unhandled non-multipart|Failed to run module scripts[-_]user|Exec format error).*"
+)
 
 
 def parse_receipt(text: str, nonce: str, channel: str) -> Receipt | None:

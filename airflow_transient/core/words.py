@@ -13,7 +13,9 @@ from airflow_transient.core.verdict import Phase, Sighting, Verdict
 def launched_in_words(launch: Launch) -> str:
     ids = ", ".join(launch.ids[:5]) + (f" and {len(launch.ids) - 5} more" if len(launch.ids) > 5 else "")
     where = f", receipts under {launch.receipts}" if launch.receipts else ", receipts on the console only"
-    return f"launched {ids} in {launch.region} as {launch.token}, deadline {launch.deadline:%Y-%m-%d %H:%M:%S} UTC{where}"
+    return (
+        f"launched {ids} in {launch.region} as {launch.token}, deadline {launch.deadline:%Y-%m-%d %H:%M:%S} UTC{where}"
+    )
 
 
 def wait_in_words(launch: Launch, sightings: Sequence[Sighting], now: datetime) -> str:

@@ -132,6 +132,8 @@ finish() {
   if [ $phase = end ]; then put receipt.json "$D/receipt"; fi
   { echo; echo "last lines of the job's output:"; tail -n 20 "$LOG" | cut -c 1-500; } >"$CONSOLE"
   tell "$(cat "$D/receipt")"
+  # Somebody else is shutting the machine down; to wait here for its end would hold it up.
+  [ $phase = cut ] && exit
   # As a program with default signals: it must not hold up the very shutdown it asks for.
   trap - TERM INT HUP
   exec /bin/bash "$D/off" >/dev/null 2>&1

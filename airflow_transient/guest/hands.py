@@ -69,7 +69,7 @@ def with_cli(service, action, region, arguments):
         return None
     verb = {"GetSecretValue": "get-secret-value", "GetParameter": "get-parameter"}[action]
     asked = ["--cli-input-json", json.dumps(arguments), "--region", region, "--output", "json"]
-    return run(["aws", service, verb] + asked, "", action)
+    return run(["aws", service, verb, *asked], "", action)
 
 
 def with_boto3(service, action, region, arguments):
@@ -100,7 +100,11 @@ def with_curl(service, action, region, arguments):
         "data": json.dumps(arguments),
     }
     lines = ["%s = %s" % (k, json.dumps(v)) for k, v in config.items()]
-    told = ["Content-Type: application/x-amz-json-1.1", "X-Amz-Target: " + target, "X-Amz-Security-Token: " + keys["Token"]]
+    told = [
+        "Content-Type: application/x-amz-json-1.1",
+        "X-Amz-Target: " + target,
+        "X-Amz-Security-Token: " + keys["Token"],
+    ]
     lines += ["header = %s" % json.dumps(h) for h in told]
     return run(["curl", "-sS", "--fail-with-body", "-m", "30", "-K", "-"], "\n".join(lines), action)
 

@@ -1,4 +1,4 @@
-"""From an Airflow connection to boto3 clients and launchers. The only place that turns a connection id into a client."""
+"""From an Airflow connection to boto3 clients and launchers: the only place that turns an id into a client."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class TransientHook:
         self._checked = False
 
     def client(self, service: str, region_name: str | None = None, **config: Any) -> Any:
-        """A boto3 client, kept. `config` is merged onto the connection's own: proxies and timeouts there stay."""
+        """A boto3 client, kept. `config` is merged onto the connection's own: its proxies and timeouts stay."""
         key = repr((service, region_name, sorted(config.items(), key=str)))
         if key not in self._clients:
             self._clients[key] = self._make(service, region_name, config)
@@ -44,7 +44,7 @@ class TransientHook:
         if "s3" in config:
             config = {**config, "s3": {**config["s3"], **(own.s3 or {})}}
         if service == "ec2":
-            # RunInstances is asked again by us, with the same bytes; a retry of botocore's would be the same but unseen.
+            # RunInstances is asked again by us, with the same bytes; a retry of botocore's would be unseen.
             config = {"retries": {"mode": "standard", "total_max_attempts": 2}, **config}
         return hook.get_client_type(region_name=region_name or self.region_name, config=own.merge(Config(**config)))
 

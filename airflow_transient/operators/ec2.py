@@ -40,7 +40,7 @@ class TransientEc2Operator(LaunchOperator):
     :param instance_type: one type, or several in order of preference; the next is tried when EC2 has no room.
     :param subnet_ids: one or several, tried in order for each type; default: the default VPC's.
     :param security_group_ids: default: the VPC's default group.
-    :param instance_profile: name or ARN of the instance's role; needed for ``secrets`` and for what the job does on AWS.
+    :param instance_profile: name or ARN of the instance's role, for ``secrets`` and for what the job does on AWS.
     :param key_name: EC2 key pair, to log in while it runs.
     :param volume_size: GiB of the root volume; default: the image's.
     :param launch_template: id, name, or ``{"id" | "name": …, "version": …}``; what is not given here comes from there.
@@ -138,7 +138,9 @@ class TransientEc2Operator(LaunchOperator):
         self.tags = tags
 
     def make_spec(self) -> Ec2Spec:
-        words = {name: getattr(self, name) for name in self.template_fields if name not in ("aws_conn_id", "region_name")}
+        words = {
+            name: getattr(self, name) for name in self.template_fields if name not in ("aws_conn_id", "region_name")
+        }
         return Ec2Spec.of(**words | {"script": self._script_text()})
 
     def _script_text(self) -> str | None:
@@ -146,7 +148,8 @@ class TransientEc2Operator(LaunchOperator):
         named = self.script
         if not isinstance(named, str) or "\n" in named.strip() or not named.strip().endswith(_SCRIPT_FILES):
             return named
-        folder = Path(self.dag.fileloc).parent if self.has_dag() and self.dag.fileloc else Path.cwd()
+        dag = self.get_dag()
+        folder = Path(dag.fileloc).parent if dag and dag.fileloc else Path.cwd()
         path = folder / named.strip()
         try:
             return path.read_text(encoding="utf-8")

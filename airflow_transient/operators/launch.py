@@ -69,7 +69,7 @@ class LaunchOperator(BaseOperator):
         self.deferrable = deferrable
         self.poll_interval = poll_interval
         self.kill = on_kill
-        # on_kill runs inside a signal handler, where asking Airflow for anything may deadlock: it finds all it needs here.
+        # on_kill runs inside a signal handler, where asking Airflow may deadlock: all it needs is here.
         self._live: tuple[Launcher, Launch] | None = None
         self._killed = False
 
@@ -110,7 +110,7 @@ class LaunchOperator(BaseOperator):
         return replace(intent, refusals=())
 
     def _stop_old(self, launcher: Launcher, intent: Intent) -> None:
-        """The task was cleared: its old launch ends. Was it only asked for, the same question tells whether it lives."""
+        """The task was cleared: its old launch ends. If it was only asked for, asking again tells its ids."""
         launch = intent.launch or (launcher.launch(intent.request) if intent.request else None)
         if launch:
             launcher.stop(launch)
@@ -119,7 +119,9 @@ class LaunchOperator(BaseOperator):
     def _told_before(self, intent: Intent) -> dict[str, Any] | None:
         if not intent.verdict:
             return None
-        self.log.warning("launch %s has succeeded before; telling it again. Clear the task to launch anew.", intent.launch_id)
+        self.log.warning(
+            "launch %s has succeeded before; telling it again. Clear the task to launch anew.", intent.launch_id
+        )
         return Verdict.from_dict(intent.verdict).to_dict()
 
     def _launch(self, spec: Any, journal: Journal, launcher: Launcher, intent: Intent) -> Intent:
@@ -196,7 +198,8 @@ def _now() -> datetime:
 
 def _refuse_masked(words: Iterable[tuple[str, str]]) -> None:
     """A connection's secret rendered into a job would be readable by everyone who may describe the instance."""
-    from airflow.sdk.log import redact
+    # The masker of this very task; Airflow has no public way to ask it.
+    from airflow.sdk.log import redact  # type: ignore[attr-defined]
 
     for name, text in words:
         if redact(text) != text:

@@ -34,7 +34,7 @@ class LaunchTrigger(BaseTrigger):
         version: int = VERSION,
         **_later: Any,
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # Airflow's own has no annotations
         self.launch = launch
         self.aws_conn_id = aws_conn_id
         self.region_name = region_name
@@ -119,6 +119,6 @@ class LaunchTrigger(BaseTrigger):
         except Exception as error:  # asking goes over two processes and a network; any failure is the same answer
             self.log.warning("could not ask for the task's state: %s", error)
             return "unknown"
-        states = found.get(ti.run_id, {})
+        states: dict[str, str | None] = found.get(ti.run_id, {})
         name = ti.task_id if ti.map_index < 0 else f"{ti.task_id}_{ti.map_index}"
         return states.get(name)

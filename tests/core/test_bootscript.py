@@ -46,7 +46,10 @@ def test_a_job_reaches_the_machine_as_it_was_written(command):
 
 
 def test_arguments_are_touched_by_no_shell():
-    assert job_script(spec(command=["echo", "a b", "$HOME", "it's"])) == "#!/bin/bash\nexec echo 'a b' '$HOME' 'it'\"'\"'s'\n"
+    assert (
+        job_script(spec(command=["echo", "a b", "$HOME", "it's"]))
+        == "#!/bin/bash\nexec echo 'a b' '$HOME' 'it'\"'\"'s'\n"
+    )
 
 
 def test_variables_are_quoted_twice_and_arrive_once():

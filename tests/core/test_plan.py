@@ -43,7 +43,11 @@ def test_every_launch_ends_itself_whatever_a_template_says():
     call = asked(launch_template="nightly")
     assert call["InstanceInitiatedShutdownBehavior"] == "terminate"
     assert call["DisableApiTermination"] is False
-    assert call["MetadataOptions"] == {"HttpTokens": "required", "HttpEndpoint": "enabled", "HttpPutResponseHopLimit": 2}
+    assert call["MetadataOptions"] == {
+        "HttpTokens": "required",
+        "HttpEndpoint": "enabled",
+        "HttpPutResponseHopLimit": 2,
+    }
 
 
 def test_tags_ride_in_the_launch_call_on_instance_and_volume():
@@ -65,7 +69,13 @@ def test_a_public_address_needs_an_interface_of_its_own():
     assert (plain["SubnetId"], plain["SecurityGroupIds"]) == ("subnet-1", ["sg-1"])
     assert "SubnetId" not in door
     assert door["NetworkInterfaces"] == [
-        {"DeviceIndex": 0, "AssociatePublicIpAddress": True, "DeleteOnTermination": True, "SubnetId": "subnet-1", "Groups": ["sg-1"]}
+        {
+            "DeviceIndex": 0,
+            "AssociatePublicIpAddress": True,
+            "DeleteOnTermination": True,
+            "SubnetId": "subnet-1",
+            "Groups": ["sg-1"],
+        }
     ]
 
 
@@ -83,7 +93,9 @@ def test_a_volume_size_needs_the_root_device():
         asked(Resolved("ami-1"), volume_size=30)
 
 
-@pytest.mark.parametrize(("words", "said"), [("worker", {"Name": "worker"}), ("arn:aws:iam::1:x", {"Arn": "arn:aws:iam::1:x"})])
+@pytest.mark.parametrize(
+    ("words", "said"), [("worker", {"Name": "worker"}), ("arn:aws:iam::1:x", {"Arn": "arn:aws:iam::1:x"})]
+)
 def test_a_profile_is_a_name_or_an_arn(words, said):
     assert asked(instance_profile=words)["IamInstanceProfile"] == said
 

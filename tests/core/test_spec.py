@@ -73,7 +73,7 @@ def spec(**words):
     ],
 )
 def test_what_cannot_be_launched_is_refused_with_a_sentence(words, sentence):
-    with pytest.raises(SpecError, match=".*") as refusal:
+    with pytest.raises(SpecError, match=r".*") as refusal:
         spec(**words)
     assert sentence in str(refusal.value)
 
@@ -131,7 +131,12 @@ def test_a_secret_is_the_place_where_it_is_kept(reference):
 
 
 def test_values_of_variables_become_text_as_json_writes_them():
-    assert pairs({"a": 1, "b": True, "c": "x", "d": 1.5}, "environment") == {"a": "1", "b": "true", "c": "x", "d": "1.5"}
+    assert pairs({"a": 1, "b": True, "c": "x", "d": 1.5}, "environment") == {
+        "a": "1",
+        "b": "true",
+        "c": "x",
+        "d": "1.5",
+    }
 
 
 def test_names_numbers_and_durations():

@@ -59,7 +59,9 @@ UNSEEN = Sighting("i-1", Phase.UNKNOWN, note="throttled")
     [
         pytest.param(gone(receipt=receipt(0)), LATER, Outcome.SUCCEEDED, id="exit 0, own shutdown"),
         pytest.param(gone(SPOT, receipt=receipt(0)), LATER, Outcome.SUCCEEDED, id="reclaimed after its receipt said 0"),
-        pytest.param(gone(USER, receipt=receipt(0)), LATER, Outcome.SUCCEEDED, id="terminated after its receipt said 0"),
+        pytest.param(
+            gone(USER, receipt=receipt(0)), LATER, Outcome.SUCCEEDED, id="terminated after its receipt said 0"
+        ),
         pytest.param(gone(receipt=receipt(3)), LATER, Outcome.FAILED, id="exit 3"),
         pytest.param(gone(receipt=receipt(None, cause="signal", signal="SIGKILL")), LATER, Outcome.FAILED, id="signal"),
         pytest.param(gone(receipt=receipt(None, cause="oom-kill")), LATER, Outcome.FAILED, id="out of memory"),
@@ -67,9 +69,13 @@ UNSEEN = Sighting("i-1", Phase.UNKNOWN, note="throttled")
         pytest.param(gone(receipt=receipt(125, cause="setup", note="x")), LATER, Outcome.BOOT_FAILED, id="no secrets"),
         pytest.param(gone(SPOT, receipt=receipt(143, phase="cut")), LATER, Outcome.INTERRUPTED, id="cut by a reclaim"),
         pytest.param(gone(USER, receipt=receipt(143, phase="cut")), LATER, Outcome.STOPPED, id="cut by a person"),
-        pytest.param(gone(OWN, receipt=receipt(0, phase="cut")), LATER, Outcome.SUCCEEDED, id="the script shut down itself"),
+        pytest.param(
+            gone(OWN, receipt=receipt(0, phase="cut")), LATER, Outcome.SUCCEEDED, id="the script shut down itself"
+        ),
         pytest.param(gone(OWN, receipt=receipt(1, phase="cut")), LATER, Outcome.FAILED, id="the same, having failed"),
-        pytest.param(gone(USER, receipt=receipt(0, phase="cut")), LATER, Outcome.STOPPED, id="exit 0 because it was cut"),
+        pytest.param(
+            gone(USER, receipt=receipt(0, phase="cut")), LATER, Outcome.STOPPED, id="exit 0 because it was cut"
+        ),
         pytest.param(gone(OWN), LATER, None, id="no receipt yet: the console is late"),
         pytest.param(gone(OWN), AFTER_CONSOLE, Outcome.LOST, id="no receipt: never success"),
         pytest.param(gone(None), AFTER_CONSOLE, Outcome.LOST, id="no receipt and no reason"),
@@ -79,14 +85,23 @@ UNSEEN = Sighting("i-1", Phase.UNKNOWN, note="throttled")
         pytest.param(gone("Server.InternalError"), AFTER_CONSOLE, Outcome.INTERRUPTED, id="the host failed"),
         pytest.param(gone(USER), LATER, Outcome.STOPPED, id="terminated by the API"),
         pytest.param(gone("Client.VolumeLimitExceeded"), LATER, Outcome.BOOT_FAILED, id="no volume"),
-        pytest.param(gone(OWN, boot_evidence="no shebang"), AFTER_CONSOLE, Outcome.BOOT_FAILED, id="cloud-init refused"),
-        pytest.param(gone(USER, boot_evidence="no shebang"), LATER, Outcome.BOOT_FAILED, id="stopped since it never boots"),
+        pytest.param(
+            gone(OWN, boot_evidence="no shebang"), AFTER_CONSOLE, Outcome.BOOT_FAILED, id="cloud-init refused"
+        ),
+        pytest.param(
+            gone(USER, boot_evidence="no shebang"), LATER, Outcome.BOOT_FAILED, id="stopped since it never boots"
+        ),
+        pytest.param(
+            replace(gone(USER, boot_evidence="cut"), ended=T0), LATER, Outcome.STOPPED, id="stopped while it booted"
+        ),
         pytest.param(
             replace(gone(USER), ended=LAUNCH.deadline), LAUNCH.deadline, Outcome.OVERDUE, id="stopped at the deadline"
         ),
         pytest.param(gone(OWN, receipt_known=False), AFTER_CONSOLE, None, id="the bucket is down: that is no answer"),
         pytest.param(gone(OWN, receipt_known=False), PAST_HOPE, Outcome.LOST, id="the bucket stays down"),
-        pytest.param(gone(receipt=receipt(0), result_error="its result is not JSON"), LATER, Outcome.FAILED, id="bad result"),
+        pytest.param(
+            gone(receipt=receipt(0), result_error="its result is not JSON"), LATER, Outcome.FAILED, id="bad result"
+        ),
         pytest.param(
             gone(receipt=receipt(0), result_error="result unavailable: x"), LATER, Outcome.SUCCEEDED, id="unread result"
         ),
@@ -110,7 +125,7 @@ def test_all_members_must_have_ended_and_the_worst_decides():
     verdict = judge(two, [fine, bad], LATER)
     assert verdict.outcome is Outcome.FAILED
     assert verdict.to_dict()["exit_code"] == 2
-    with pytest.raises(errors.JobFailed, match="i-2 failed .1 of 2 members.*exit 2"):
+    with pytest.raises(errors.JobFailed, match=r"i-2 failed .1 of 2 members.*exit 2"):
         verdict.raise_for_outcome()
 
 

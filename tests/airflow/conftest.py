@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+import pytest
+
+from airflow_transient.hooks.aws import TransientHook
+from airflow_transient.testing import FakeLauncher
+
+
+@pytest.fixture(autouse=True)
+def deployment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name for this deployment, so that nobody asks for a Variable."""
+    monkeypatch.setenv("AIRFLOW__TRANSIENT__DEPLOYMENT_ID", "tests")
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> FakeLauncher:
+    """The launcher every operator and trigger of this test gets."""
+    fake = FakeLauncher()
+    monkeypatch.setattr(TransientHook, "launcher", lambda self, kind: fake)
+    return fake

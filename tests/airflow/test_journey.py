@@ -1,0 +1,343 @@
+"""execute -> the trigger, as Airflow carries it -> execute_complete; and what a next try does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import TaskDeferred
+
+from airflow_transient import errors
+from airflow_transient.aws.launcher import Refused
+from airflow_transient.core.fallback import Scope
+from airflow_transient.operators.ec2 import TransientEc2Operator
+from airflow_transient.retry import transient_retry_policy
+from airflow_transient.testing import FakeLauncher
+from airflow_transient.triggers.launch import LaunchTrigger
+from tests.airflow.stubs import Store, context
+
+GOOD = {"task_id": "task", "command": "true", "image_id": "ami-0123456789abcdef0", "instance_type": "t3.small"}
+
+
+def operator(**words: Any) -> TransientEc2Operator:
+    return TransientEc2Operator(**{**GOOD, "deferrable": True, "poll_interval": 0.01, **words})
+
+
+def defer(op: TransientEc2Operator, ctx: Any) -> LaunchTrigger:
+    """What the triggerer makes of the deferral: the trigger rebuilt from its JSON."""
+    with pytest.raises(TaskDeferred) as deferred:
+        op.execute(ctx)
+    path, kwargs = deferred.value.trigger.serialize()
+    assert path == "airflow_transient.triggers.launch.LaunchTrigger"
+    assert deferred.value.method_name == "execute_complete"
+    return LaunchTrigger(**json.loads(json.dumps(kwargs)))
+
+
+def run(trigger: LaunchTrigger) -> Any:
+    """The event, through JSON as Airflow stores it."""
+
+    async def first() -> Any:
+        return await anext(trigger.run())
+
+    return json.loads(json.dumps(asyncio.run(asyncio.wait_for(first(), 10)).payload))
+
+
+def now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+def test_the_journey_of_a_success(world: FakeLauncher) -> None:
+    op, ctx = operator(), context()
+    trigger = defer(op, ctx)
+    (member,) = world.running()
+    assert ctx["ti"].xcoms["launch"]["ids"] == [member]
+    world.end(member, 0, at=now())
+    verdict = op.execute_complete(ctx, event=run(trigger))
+    assert (verdict["outcome"], verdict["exit_code"], verdict["ids"]) == ("succeeded", 0, [member])
+    assert world.running() == ()
+
+
+def test_the_same_journey_in_the_worker(world: FakeLauncher) -> None:
+    op = operator(deferrable=False)
+    world.end_at_look = 0
+    launch = world.launch
+
+    def launch_and_end(request: Any) -> Any:
+        launched = launch(request)
+        world.end(launched.ids[0], 0, at=now())
+        return launched
+
+    world.launch = launch_and_end  # type: ignore[method-assign]
+    assert op.execute(context())["outcome"] == "succeeded"
+
+
+@pytest.mark.parametrize(
+    ("happens", "error"),
+    [
+        pytest.param({"exit_code": 3}, errors.JobFailed, id="exit 3"),
+        pytest.param({"exit_code": None, "cause": "signal", "signal": "SIGKILL"}, errors.JobFailed, id="signal"),
+        pytest.param({"exit_code": 143, "cause": "overdue"}, errors.Overdue, id="its own timer"),
+        pytest.param({"exit_code": 125, "cause": "setup", "note": "no secrets"}, errors.BootFailed, id="set-up"),
+    ],
+)
+def test_a_bad_end_is_raised_as_what_it_was(world: FakeLauncher, happens: dict[str, Any], error: type) -> None:
+    op, ctx = operator(), context()
+    trigger = defer(op, ctx)
+    world.end(world.running()[0], at=now(), **happens)
+    with pytest.raises(error, match=r"launch t[0-9a-f]+-1-1"):
+        op.execute_complete(ctx, event=run(trigger))
+
+
+def test_a_machine_that_was_taken_back_was_interrupted(world: FakeLauncher) -> None:
+    op, ctx = operator(), context()
+    trigger = defer(op, ctx)
+    world.take_back(world.running()[0], at=now() - timedelta(hours=1))
+    with pytest.raises(errors.Interrupted):
+        op.execute_complete(ctx, event=run(trigger))
+
+
+def test_a_failed_look_ends_nothing(world: FakeLauncher) -> None:
+    trigger = defer(operator(), context())
+    world.blind = True
+
+    async def wait() -> None:
+        await asyncio.wait_for(anext(trigger.run()), 0.2)
+
+    trigger.trigger_id = 1  # as in a triggerer, where a cancelled trigger goes on elsewhere
+    with pytest.raises(asyncio.TimeoutError):
+        asyncio.run(wait())
+    assert len(world.running()) == 1
+
+
+def test_the_next_try_adopts_what_is_alive(world: FakeLauncher) -> None:
+    store = Store()
+    defer(operator(), context(store))
+    trigger = defer(operator(), context(store, try_number=2))
+    assert len(world.running()) == 1
+    assert trigger.launch["ids"] == list(world.running())
+
+
+def test_a_try_that_died_before_its_answer_asks_again_with_the_same_bytes(world: FakeLauncher) -> None:
+    """The process dies after RunInstances took effect and before its ids were written down."""
+    store, sent = Store(), []
+    launch = world.launch
+
+    def launch_and_die(request: Any) -> Any:
+        sent.append(request.call)
+        launch(request)
+        raise KeyboardInterrupt
+
+    world.launch = launch_and_die  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        operator().execute(context(store))
+
+    def launch_and_look(request: Any) -> Any:
+        sent.append(request.call)
+        return launch(request)
+
+    world.launch = launch_and_look  # type: ignore[method-assign]
+    defer(operator(command="changed meanwhile"), context(store, try_number=2))
+    assert len(world.running()) == 1
+    assert sent[0] == sent[1]
+
+
+def test_a_failure_that_was_told_is_not_told_again(world: FakeLauncher) -> None:
+    store = Store()
+    op, ctx = operator(), context(store)
+    trigger = defer(op, ctx)
+    first = world.running()[0]
+    world.end(first, 1, at=now())
+    with pytest.raises(errors.JobFailed):
+        op.execute_complete(ctx, event=run(trigger))
+    second = defer(operator(), context(store, try_number=2))
+    assert second.launch["ids"] != [first]
+    assert second.launch["token"].split("-")[1] == "2"
+
+
+def test_a_success_that_was_told_is_told_again_and_not_launched(world: FakeLauncher) -> None:
+    store = Store()
+    op, ctx = operator(), context(store)
+    trigger = defer(op, ctx)
+    world.end(world.running()[0], 0, at=now())
+    told = op.execute_complete(ctx, event=run(trigger))
+    assert operator().execute(context(store, try_number=2)) == told
+    assert len(world.members) == 1
+
+
+def test_a_cleared_task_stops_its_old_launch_and_starts_a_new_one(world: FakeLauncher) -> None:
+    store = Store()
+    old = defer(operator(), context(store)).launch["ids"]
+    new = defer(operator(), context(store, try_number=2, max_tries=3)).launch["ids"]
+    assert list(world.running()) == new
+    assert new != old
+
+
+def test_tasks_test_launches_anew_each_time(world: FakeLauncher, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store()
+    in_the_ui = defer(operator(), context(store)).launch["ids"]
+    monkeypatch.setenv("AIRFLOW_TEST_MODE", "True")
+    first = defer(operator(), context(store, try_number=0)).launch["ids"]
+    second = defer(operator(), context(store, try_number=0)).launch["ids"]
+    assert len({*in_the_ui, *first, *second}) == 3
+    assert store.kept["airflow_transient.intent"]["launch"]["ids"] == in_the_ui
+
+
+def test_no_room_moves_on_to_the_next_type_with_a_new_token(world: FakeLauncher) -> None:
+    world.refuse = [Refused(Scope.POOL, "InsufficientInstanceCapacity")]
+    launch = defer(operator(instance_type=["big", "small"]), context()).launch
+    assert launch["token"].endswith("-1-2")
+    assert world.members[launch["ids"][0]].instance_type == "small"
+
+
+def test_no_room_anywhere_names_every_pool(world: FakeLauncher) -> None:
+    world.refuse = [Refused(Scope.POOL, "no room for big"), Refused(Scope.POOL, "no room for small")]
+    store = Store()
+    with pytest.raises(errors.CapacityError, match=r"big.*no room for big.*small.*no room for small"):
+        operator(instance_type=["big", "small"]).execute(context(store))
+    defer(operator(instance_type=["big", "small"]), context(store, try_number=2))  # later there is room
+
+
+def test_a_refusal_of_the_request_is_not_tried_elsewhere(world: FakeLauncher) -> None:
+    world.refuse = [Refused(Scope.SPEC, "InvalidParameterValue: x")]
+    with pytest.raises(errors.SpecError, match="InvalidParameterValue"):
+        operator(instance_type=["a", "b"]).execute(context())
+    assert world.members == {}
+
+
+def test_ctrl_c_in_dags_test_stops_the_launch(world: FakeLauncher) -> None:
+    trigger = defer(operator(), context())
+
+    async def interrupt() -> None:
+        task = asyncio.ensure_future(anext(trigger.run()))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        await task
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(interrupt())
+    assert world.running() == ()
+
+
+def test_a_triggerer_that_is_shut_down_leaves_the_launch_alone(world: FakeLauncher) -> None:
+    trigger = defer(operator(), context())
+    trigger.trigger_id = 7
+
+    async def interrupt() -> None:
+        task = asyncio.ensure_future(anext(trigger.run()))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        await task
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(interrupt())
+    assert len(world.running()) == 1
+
+
+@pytest.mark.parametrize(
+    ("state", "left"),
+    [("deferred", 1), ("unknown", 1), ("failed", 0), ("success", 0), (None, 0), ("queued", 0)],
+    ids=["still waiting for it", "nobody answers", "marked failed", "marked success", "cleared", "cleared and queued"],
+)
+def test_on_kill_stops_only_what_nobody_waits_for(
+    world: FakeLauncher, monkeypatch: pytest.MonkeyPatch, state: str | None, left: int
+) -> None:
+    trigger = defer(operator(), context())
+
+    async def told(self: LaunchTrigger) -> str | None:
+        return state
+
+    monkeypatch.setattr(LaunchTrigger, "_task_state", told)
+    asyncio.run(trigger.on_kill())
+    assert len(world.running()) == left
+
+
+def test_on_kill_may_leave_it(world: FakeLauncher) -> None:
+    trigger = defer(operator(on_kill="leave"), context())
+    asyncio.run(trigger.on_kill())
+    assert len(world.running()) == 1
+
+
+def test_on_kill_in_the_worker_stops_and_ends_the_wait(world: FakeLauncher) -> None:
+    op = operator(deferrable=False)
+    observe = world.observe
+
+    def killed_while_waiting(launch: Any, moment: Any) -> Any:
+        op.on_kill()
+        return observe(launch.with_ids(()), moment)
+
+    world.observe = killed_while_waiting  # type: ignore[method-assign]
+    with pytest.raises(errors.Stopped):
+        op.execute(context())
+    assert world.running() == ()
+
+
+def test_a_trigger_of_a_later_version_is_understood() -> None:
+    launch = {"kind": "ec2", "token": "t-1-1", "later": True}
+    assert LaunchTrigger(launch, version=9, something_new=1).launch == launch
+
+
+@pytest.mark.parametrize(
+    ("error", "action"),
+    [
+        (errors.SpecError("x"), "fail"),
+        (errors.AccessError("x"), "fail"),
+        (errors.CapacityError("x"), "retry"),
+        (errors.JobFailed("x"), "fail"),
+        (errors.BootFailed("x"), "default"),
+        (errors.Interrupted("x"), "retry"),
+        (errors.Stopped("x"), "fail"),
+        (errors.Overdue("x"), "default"),
+        (errors.Lost("x"), "default"),
+        (errors.LaunchError("x"), "default"),
+        (KeyError("x"), "default"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else value,
+)
+def test_what_a_retry_helps(error: Exception, action: str) -> None:
+    assert transient_retry_policy.evaluate(error, 1, 2).action.value == action
+
+
+def test_retries_are_two_unless_somebody_says_otherwise() -> None:
+    from airflow.sdk import DAG
+
+    assert operator().retries == 2
+    assert operator(retries=0).retries == 0
+    with DAG("d", default_args={"retries": 5}):
+        assert operator().retries == 5
+        mapped = TransientEc2Operator.partial(task_id="m", image_id="ami-0123456789abcdef0").expand(command=["a", "b"])
+    assert mapped.retries == 5
+    with DAG("e"):
+        assert TransientEc2Operator.partial(task_id="m").expand(command=["a"]).retries == 2
+
+
+def test_a_script_is_read_from_beside_the_dag_and_never_as_a_template(tmp_path: Any) -> None:
+    from airflow.sdk import DAG
+
+    (tmp_path / "job.sh").write_text("#!/bin/bash\necho '{{ not a template }}'\n")
+    with DAG("d") as dag:
+        op = operator(command=None, script="job.sh")
+    dag.fileloc = str(tmp_path / "dag.py")
+    assert op.make_spec().script == "#!/bin/bash\necho '{{ not a template }}'\n"
+    assert op.template_ext == ()
+    with DAG("e") as other:
+        lost = operator(command=None, script="gone.sh")
+    other.fileloc = str(tmp_path / "dag.py")
+    with pytest.raises(errors.SpecError, match=r"gone.sh.*cannot be read"):
+        lost.make_spec()
+
+
+def test_links_lead_to_the_launch() -> None:
+    from airflow_transient.links.ec2 import InstanceLink, LogLink
+
+    launch = {"ids": ["i-1"], "region": "eu-west-1", "receipts": "s3://b/p/t-1-1/"}
+    assert InstanceLink().url(launch) == (
+        "https://eu-west-1.console.aws.amazon.com/ec2/home?region=eu-west-1#Instances:instanceId=i-1"
+    )
+    assert LogLink().url(launch) == (
+        "https://eu-west-1.console.aws.amazon.com/s3/object/b?region=eu-west-1&prefix=p/t-1-1/i-1/job.log"
+    )
+    assert LogLink().url({**launch, "receipts": None}) == ""
+    assert "amazonaws.cn" in InstanceLink().url({**launch, "region": "cn-north-1"})

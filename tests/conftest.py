@@ -1,0 +1,37 @@
+"""Every run of the tests has an Airflow home of its own, and none of the person's AWS settings."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+
+import pytest
+
+HOME = tempfile.mkdtemp(prefix="airflow-transient-tests-")
+for name in [name for name in os.environ if name.startswith(("AWS_", "AIRFLOW_"))]:
+    del os.environ[name]
+os.environ |= {
+    "AIRFLOW_HOME": HOME,
+    "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+    "AWS_CONFIG_FILE": os.devnull,
+    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+
+
+def pytest_sessionfinish() -> None:
+    shutil.rmtree(HOME, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def cloud() -> Iterator[object]:
+    """A local cloud for tests that launch nothing, or whose jobs end by themselves."""
+    from airflow_transient.localcloud import LocalCloud
+
+    with LocalCloud() as running:
+        running.client("s3").create_bucket(
+            Bucket="results", CreateBucketConfiguration={"LocationConstraint": running.region}
+        )
+        yield running

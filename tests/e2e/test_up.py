@@ -1,0 +1,249 @@
+"""`make up` comes up, lets a person in, and takes everything along when it ends, however it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import shlex
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = ROOT / "scripts"
+MARK = "AIRFLOW_TRANSIENT_TEST_MARK"
+READY = "Ctrl-C ends everything"
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc"),
+]
+
+
+descendants: Callable[[int], set[int]] = runpy.run_path(str(SCRIPTS / "_children.py"))["descendants"]
+
+
+@dataclass(frozen=True)
+class Started:
+    """A process and what it started, however far down and whoever adopted it since."""
+
+    process: subprocess.Popen[bytes]
+    mark: str
+    output: Path
+    known: set[int] = field(default_factory=set)
+
+    def said(self) -> str:
+        return self.output.read_text(encoding="utf-8", errors="replace")
+
+    def processes(self) -> set[int]:
+        """Those seen below it at any look that still live, and those with its mark in their environment.
+
+        Neither is enough alone: orphans leave the tree, and Airflow's title writes over the environment.
+        """
+        self.known.update(descendants(self.process.pid))
+        return set(filter(alive, self.known)) | with_word_in("environ", f"{MARK}={self.mark}")
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Started]]:
+    """Start a Python script as a person's shell would; whatever a failing test leaves is killed."""
+    begun: list[Started] = []
+
+    def begin(*argv: object) -> Started:
+        mark = uuid.uuid4().hex
+        output = tmp_path / f"{mark}.out"
+        with output.open("wb") as out:
+            process = subprocess.Popen(
+                [sys.executable, *map(str, argv)],
+                env=os.environ | {MARK: mark},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+            )
+        begun.append(Started(process, mark, output))
+        return begun[-1]
+
+    yield begin
+    for one in begun:
+        for pid in one.processes():
+            os.kill(pid, signal.SIGKILL)
+        one.process.wait(10)
+
+
+@pytest.fixture
+def family(tmp_path: Path) -> Path:
+    """A script with a managed child, whose own child has a session of its own and ignores SIGTERM."""
+    path = tmp_path / "family.py"
+    path.write_text(
+        textwrap.dedent(
+            f"""
+            import sys, time
+            sys.path.insert(0, {str(SCRIPTS)!r})
+            from _children import managed
+            stubborn = "trap '' TERM; while :; do sleep 1; done"
+            with managed(["sh", "-c", f'setsid sh -c "{{stubborn}}" & sleep 600'], grace=0.5):
+                print("family complete", flush=True)
+                time.sleep(float(sys.argv[1]))
+            """
+        )
+    )
+    return path
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda sign: sign.name)
+def test_children_end_with_us_however_we_die(start: Callable[..., Started], family: Path, sign: signal.Signals) -> None:
+    us = start(family, 600)
+    eventually(lambda: len(us.processes()) >= 5, 10, us.said)
+    us.process.send_signal(sign)
+    eventually(lambda: not us.processes(), 10, us.said)
+
+
+def test_children_end_with_the_block(start: Callable[..., Started], family: Path) -> None:
+    us = start(family, 0.5)
+    assert us.process.wait(10) == 0
+    assert not us.processes()
+
+
+def test_the_keeper_has_the_exit_code_of_the_command(tmp_path: Path) -> None:
+    script = (
+        "from _children import managed\n"
+        "for command in ('exit 7', 'kill -9 $$', 'exec no-such-command'):\n"
+        "    with managed(['sh', '-c', command]) as child: print(child.wait())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=SCRIPTS, capture_output=True, text=True, check=True, timeout=20
+    )
+    assert done.stdout.split() == ["7", "137", "127"]
+
+
+@pytest.mark.slow
+@pytest.mark.airflow
+@pytest.mark.sandbox
+@pytest.mark.timeout(90)
+def test_up_lets_a_person_in_and_ctrl_c_ends_it_with_the_jobs(start: Callable[..., Started], tmp_path: Path) -> None:
+    up = start(SCRIPTS / "up.py", "--home", tmp_path / "home")
+    eventually(lambda: READY in up.said(), 75, up.said)
+
+    url, password = said_after(up, "Airflow  "), said_after(up, "login").rpartition(" ")[2]
+    assert "nightly_report" in ask(f"{url}/api/v2/dags", token=log_in(url, password))
+    assert os.listdir(tmp_path / "home" / "test") != []
+
+    nap = launch_a_nap(environment_in(tmp_path / "home" / "test-env.sh"))
+    eventually(lambda: bool(with_word_in("cmdline", nap)), 10, up.said)
+    assert len(up.processes()) > 10
+
+    up.process.send_signal(signal.SIGINT)
+    assert up.process.wait(30) == 0
+    assert not up.processes()
+    assert not with_word_in("cmdline", nap)
+
+
+@pytest.mark.slow
+@pytest.mark.airflow
+@pytest.mark.sandbox
+@pytest.mark.timeout(90)
+def test_nothing_survives_when_up_is_killed(start: Callable[..., Started], tmp_path: Path) -> None:
+    up = start(SCRIPTS / "up.py", "--home", tmp_path / "home")
+    env = tmp_path / "home" / "test-env.sh"
+    eventually(env.exists, 20, up.said)
+    nap = launch_a_nap(environment_in(env))
+    eventually(lambda: bool(with_word_in("cmdline", nap)), 10, up.said)
+    eventually(lambda: b"api_server" in command_lines(up.processes()), 30, up.said)
+
+    up.process.kill()
+    eventually(lambda: not up.processes() and not with_word_in("cmdline", nap), 15, up.said)
+
+
+def eventually(holds: Callable[[], bool], seconds: float, tell: Callable[[], str]) -> None:
+    until = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < until, f"not after {seconds} s; it said:\n{tell()}"
+        time.sleep(0.1)
+
+
+def alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def with_word_in(file: str, word: str) -> set[int]:
+    """The processes with this word in /proc/<pid>/<file>, ourselves and the dead ones aside."""
+    found = set()
+    for path in Path("/proc").glob(f"[0-9]*/{file}"):
+        try:
+            words = path.read_bytes()
+        except OSError:
+            continue
+        if word.encode() in words and path.parent.name != str(os.getpid()):
+            found.add(int(path.parent.name))
+    return found
+
+
+def command_lines(pids: set[int]) -> bytes:
+    lines = []
+    for pid in pids:
+        try:
+            lines.append(Path(f"/proc/{pid}/cmdline").read_bytes())
+        except OSError:
+            continue
+    return b"\n".join(lines)
+
+
+def said_after(up: Started, label: str) -> str:
+    line = next(line for line in up.said().splitlines() if line.strip().startswith(label))
+    return line.strip().removeprefix(label).strip()
+
+
+def environment_in(script: Path) -> dict[str, str]:
+    """What the file exports, read as a shell would."""
+    words = shlex.split(script.read_text(encoding="utf-8"))
+    return dict(word.split("=", 1) for word in words if "=" in word)
+
+
+def launch_a_nap(env: dict[str, str]) -> str:
+    """Start an instance that sleeps; returns a word that only its sandbox's processes carry."""
+    nap = str(500_000 + uuid.uuid4().int % 400_000)
+    ec2 = boto3.client(
+        "ec2",
+        endpoint_url=env["AWS_ENDPOINT_URL"],
+        region_name=env["AWS_DEFAULT_REGION"],
+        aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
+    )
+    image = ec2.describe_images()["Images"][0]["ImageId"]
+    ec2.run_instances(
+        ImageId=image,
+        InstanceType="t3.micro",
+        MinCount=1,
+        MaxCount=1,
+        UserData=f"#!/bin/bash\nexec sleep {nap}\n",
+        InstanceInitiatedShutdownBehavior="terminate",
+    )
+    return nap
+
+
+def log_in(url: str, password: str) -> str:
+    body = json.dumps({"username": "admin", "password": password}).encode()
+    return str(json.loads(ask(f"{url}/auth/token", body))["access_token"])
+
+
+def ask(url: str, body: bytes | None = None, token: str = "") -> str:
+    headers: dict[str, Any] = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
+    with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=10) as answer:
+        return str(answer.read().decode())
