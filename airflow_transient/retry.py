@@ -20,6 +20,7 @@ DECISIONS: dict[type[BaseException], RetryDecision] = {
     errors.JobFailed: RetryDecision.fail("the job itself failed: give your own retry_policy to repeat it"),
     errors.Interrupted: RetryDecision.retry(timedelta(seconds=10), "AWS took the machine back: soon"),
     errors.Stopped: RetryDecision.fail("somebody stopped it on purpose"),
+    KeyboardInterrupt: RetryDecision.fail("Ctrl-C in a test run"),
 }
 
 

@@ -25,9 +25,9 @@ def pytest_sessionfinish() -> None:
     shutil.rmtree(HOME, ignore_errors=True)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cloud() -> Iterator[object]:
-    """A local cloud for tests that launch nothing, or whose jobs end by themselves."""
+    """A local cloud with a bucket; one at a time in a process, so it ends with the module."""
     from airflow_transient.localcloud import LocalCloud
 
     with LocalCloud() as running:

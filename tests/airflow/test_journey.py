@@ -293,8 +293,9 @@ def test_a_trigger_of_a_later_version_is_understood() -> None:
         (errors.Lost("x"), "default"),
         (errors.LaunchError("x"), "default"),
         (KeyError("x"), "default"),
+        (KeyboardInterrupt(), "fail"),
     ],
-    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else value,
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else value,
 )
 def test_what_a_retry_helps(error: Exception, action: str) -> None:
     assert transient_retry_policy.evaluate(error, 1, 2).action.value == action
