@@ -93,7 +93,9 @@ receipt() {
     "$NONCE" "$ME" "$INDEX" "$1" "$BOOTED" "${2-}"
 }
 stopping() {
-  if systemd; then [ "$(systemctl is-system-running 2>/dev/null)" = stopping ]; else [ -e /run/nologin ]; fi
+  # /run/nologin alone proves little: systemd makes it five minutes before a planned shutdown.
+  if command -v systemctl >/dev/null; then [ "$(systemctl is-system-running 2>/dev/null)" = stopping ]
+  else [ -e /run/nologin ]; fi
 }
 
 STARTED=
@@ -112,6 +114,7 @@ finish() {
   elif [ "$code" -gt 128 ] && signal=$(kill -l $((code - 128)) 2>/dev/null); then
     signal=SIG$signal
     cause=signal
+    code=
   fi
   stopping && phase=cut
   [ -n "$NOTE" ] && cause=setup

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +46,10 @@ def run(env: Mapping[str, str], *argv: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture
-def launched(cloud: Any) -> Iterator[Any]:
+def launched(cloud: Any) -> Any:
     """Asks which instances were launched since the test began: {id: state}."""
     before = set(cloud.states())
-    yield lambda: {member: state for member, state in cloud.states().items() if member not in before}
+    return lambda: {member: state for member, state in cloud.states().items() if member not in before}
 
 
 def test_a_run_with_mapped_regions_members_and_no_bucket(env: Mapping[str, str], launched: Any) -> None:
@@ -90,7 +90,9 @@ def test_tasks_test_launches_anew_each_time(env: Mapping[str, str], launched: An
     ],
     ids=" ".join,
 )
-def test_ctrl_c_leaves_nothing_running(env: Mapping[str, str], launched: Any, argv: tuple[str, ...], tmp_path: Path) -> None:
+def test_ctrl_c_leaves_nothing_running(
+    env: Mapping[str, str], launched: Any, argv: tuple[str, ...], tmp_path: Path
+) -> None:
     log = tmp_path / "log"
     with log.open("w") as out:
         child = subprocess.Popen([*AIRFLOW, *argv], env=env, stdout=out, stderr=out, start_new_session=True)

@@ -31,7 +31,9 @@ with DAG("journeys"):
         **RESULTS,
     )
 
-    console_only = TransientEc2Operator(task_id="console_only", command="echo {{ dag.dag_id }}", deferrable=True, **COMMON)
+    console_only = TransientEc2Operator(
+        task_id="console_only", command="echo {{ dag.dag_id }}", deferrable=True, **COMMON
+    )
 
     @task
     def told(verdicts: list[dict[str, Any]], verdict: dict[str, Any], console: dict[str, Any]) -> None:

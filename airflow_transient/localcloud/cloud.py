@@ -1,0 +1,221 @@
+"""The local cloud as one object: starts, hands out clients, stops, and leaves nothing behind.
+
+Law: it listens on 127.0.0.1 alone. One at a time in a process, because moto keeps its state in the process.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Sequence
+from contextlib import ExitStack
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from airflow_transient.localcloud import moto_reads, mounts, sandbox, toolbox
+from airflow_transient.localcloud.errors import LocalCloudError, MotoMissing
+from airflow_transient.localcloud.machines import RECLAIMED, Machines
+from airflow_transient.localcloud.runner import Host
+from airflow_transient.localcloud.sandbox_runner import SandboxRunner
+
+REGION = "eu-west-1"
+_running = threading.Lock()
+_making_clients = threading.Lock()  # boto3 sessions are not safe between threads, their clients are
+
+
+class LocalCloud:
+    """AWS on 127.0.0.1, on which RunInstances really boots.
+
+    :param sandbox: auto, bubblewrap or unshare; auto takes the first that works here.
+    :param port: 0 picks a free one.
+    :param boot_delay: seconds an instance stays pending before its guest starts.
+    :param describe_lag: so many times DescribeInstances by id does not know a new instance yet.
+    :param hide: commands that guests shall not find, as if never installed.
+    :param share: folders of this machine that guests see, read-only, where they stand.
+    """
+
+    region = REGION
+
+    def __init__(
+        self,
+        *,
+        sandbox: str = "auto",
+        port: int = 0,
+        boot_delay: float = 0.0,
+        describe_lag: int = 0,
+        hide: Sequence[str] = (),
+        share: Sequence[str | Path] = (),
+    ) -> None:
+        self._wanted, self._port = sandbox, port
+        self._boot_delay, self._describe_lag = boot_delay, describe_lag
+        self._hide, self._share = tuple(hide), tuple(mounts.read_only(Path(path).resolve()) for path in share)
+        self._stack = ExitStack()
+        self._choice: Any = None
+        self._runner: SandboxRunner | None = None
+        self._machines: Machines
+
+    # --- life -------------------------------------------------------------------------------------------
+
+    def start(self) -> LocalCloud:
+        if not _running.acquire(blocking=False):
+            raise LocalCloudError("One local cloud runs in this process already; stop it first.")
+        with ExitStack() as stack:
+            stack.callback(_running.release)
+            self._choice = sandbox.choose(self._wanted)
+            self._open(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    def stop(self) -> None:
+        """Ends every sandbox, forgets everything, removes the temporary folder. Twice is fine."""
+        self._stack.close()
+
+    def __enter__(self) -> LocalCloud:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _open(self, stack: ExitStack) -> None:
+        try:
+            from airflow_transient.localcloud import moto_seams, server
+        except ImportError as error:
+            raise MotoMissing(
+                f"The local cloud needs moto: pip install 'airflow-transient[local]' ({error})"
+            ) from error
+        folder = _make_folder()
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        door = folder / "endpoint"
+        listener = server.Listener("127.0.0.1", self._port, door)
+        self._port = listener.port
+        box = toolbox.furnish(folder, self._hide)
+        host = Host(self._choice.sandbox, box, folder, door, self._port, self._share, self._boot_delay)
+        self._runner = SandboxRunner(host)
+        self._machines = Machines(self._runner, moto_seams.finish, moto_reads.metadata)
+        seams = moto_seams.Seams(self._machines, self._runner, self._describe_lag)
+        stack.callback(server.forget_everything)
+        server.forget_everything()
+        stack.callback(seams.uninstall)
+        seams.install()
+        stack.callback(self._runner.close)
+        stack.callback(listener.stop)
+        listener.serve(self._machines.lock)
+
+    # --- what one asks of it ----------------------------------------------------------------------------
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def sandbox(self) -> str:
+        return str(self._choice.sandbox.name)
+
+    @property
+    def why(self) -> str:
+        """Why this sandbox was chosen."""
+        return str(self._choice.why)
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment that sends a child process here and nowhere else."""
+        return {
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_ACCESS_KEY_ID": moto_reads.OWN_KEYS.access_key,
+            "AWS_SECRET_ACCESS_KEY": moto_reads.OWN_KEYS.secret_key,
+            "AWS_DEFAULT_REGION": self.region,
+            "AWS_REGION": self.region,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        }
+
+    def client(self, service: str, region_name: str | None = None) -> Any:
+        from botocore.config import Config
+
+        # boto3 still presigns by signature version 2 for a custom endpoint; S3 here, as with KMS, takes 4 only.
+        config = Config(signature_version="s3v4") if service == "s3" else None
+        with _making_clients:
+            return _session().client(
+                service,
+                region_name=region_name or self.region,
+                endpoint_url=self.url,
+                config=config,
+                aws_access_key_id=moto_reads.OWN_KEYS.access_key,
+                aws_secret_access_key=moto_reads.OWN_KEYS.secret_key,
+            )
+
+    def console(self, instance_id: str) -> bytes:
+        """What the guest printed so far (of very much, the end)."""
+        return self._alive().console(instance_id).read()
+
+    def states(self) -> dict[str, str]:
+        with self._guarded():
+            return moto_reads.states()
+
+    def sandbox_pids(self) -> list[int]:
+        return self._alive().pids()
+
+    def reclaim(self, instance_id: str, notice: float = 120.0) -> None:
+        """A staged spot interruption: notice in the metadata now, the machine taken `notice` seconds on."""
+        with self._guarded():
+            instance = moto_reads.find_instance(instance_id)
+            at = datetime.now(timezone.utc) + timedelta(seconds=notice)
+            instance.localcloud_reclaimed_at = at.strftime("%Y-%m-%dT%H:%M:%SZ")
+        timer = threading.Timer(notice, self._take, (instance,))
+        timer.daemon = True
+        timer.start()
+        self._stack.callback(timer.cancel)
+
+    def _take(self, instance: Any) -> None:
+        with self._guarded() as machines:
+            machines.end(instance, "terminated", RECLAIMED)
+
+    def _alive(self) -> SandboxRunner:
+        if self._runner is None:
+            raise LocalCloudError("This local cloud was not started: use `with LocalCloud() as cloud:`.")
+        return self._runner
+
+    def _guarded(self) -> _Guard:
+        self._alive()
+        return _Guard(self._machines)
+
+
+@functools.cache
+def _session() -> Any:
+    """One for all clients: each new session reads the service models again, 0.1 s a client."""
+    import boto3
+
+    return boto3.session.Session()
+
+
+class _Guard:
+    """The machines, while nothing else changes them."""
+
+    def __init__(self, machines: Machines) -> None:
+        self._machines = machines
+
+    def __enter__(self) -> Machines:
+        self._machines.lock.acquire()
+        return self._machines
+
+    def __exit__(self, *_: object) -> None:
+        self._machines.lock.release()
+
+
+def _make_folder() -> Path:
+    """Short: a socket's path may have 107 bytes only. What a killed local cloud left is cleared away."""
+    base = Path(tempfile.gettempdir())
+    base = base if len(str(base)) < 40 else Path("/tmp")
+    for left in base.glob("localcloud-[0-9]*-*"):
+        pid = left.name.split("-")[1]
+        if left.stat().st_uid == os.getuid() and not Path("/proc", pid).exists():
+            shutil.rmtree(left, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"localcloud-{os.getpid()}-", dir=base))

@@ -1,0 +1,31 @@
+"""What the local cloud cannot do, in sentences.
+
+LocalCloudError
+├── SandboxUnavailable   no way to run user data safely on this machine
+├── MotoMissing          the package's `local` extra is not installed
+└── Refused              an answer AWS would give: a code and a message
+"""
+
+from __future__ import annotations
+
+
+class LocalCloudError(Exception):
+    """Anything the local cloud raises on purpose."""
+
+
+class SandboxUnavailable(LocalCloudError):
+    """No sandbox works here; the message says what was tried, why it failed and what to install."""
+
+
+class MotoMissing(LocalCloudError, ImportError):
+    """The local cloud is built on moto, which is not installed."""
+
+
+class Refused(LocalCloudError):
+    """A request that AWS refuses: its error code, its words, its HTTP status."""
+
+    def __init__(self, code: str, message: str, status: int = 400) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+        self.status = status

@@ -1,0 +1,189 @@
+"""One guest: a sandbox process, its console, its metadata service, and the news it sends.
+
+Law: the thread that starts a sandbox lives as long as it, because Linux ties "die with your parent" to the
+thread that forked; and everything a guest says is read by that thread, in the order it was said.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+from airflow_transient.localcloud import imds
+from airflow_transient.localcloud import mounts as fs
+from airflow_transient.localcloud.console import Console
+from airflow_transient.localcloud.runner import Boot, End, Host, Watcher
+from airflow_transient.localcloud.sandbox import ENVIRONMENT
+
+# Process 1 gives two seconds' grace; a guest that takes longer than this is killed.
+PATIENCE = 5.0
+# How a sandbox ends when reboot(2) is called inside: process 1 dies of SIGINT (power off) or SIGHUP.
+REBOOTED = {130, 129, -2, -1}
+AGENT = Path(__file__).with_name("agent.py")
+
+
+class Guest(threading.Thread):
+    def __init__(
+        self, host: Host, boot: Boot, watcher: Watcher, console: Console, forget: Callable[[Guest], None]
+    ) -> None:
+        super().__init__(name=f"guest-{boot.name}", daemon=True)
+        self.host, self.boot, self.room = host, boot, host.folder / boot.name
+        self._watcher, self._console, self._forget = watcher, console, forget
+        self._asked = threading.Event()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._said: list[str] = []
+        self._deadline = float("inf")
+
+    @property
+    def pid(self) -> int | None:
+        process = self._process
+        return process.pid if process is not None and process.poll() is None else None
+
+    def stop(self) -> None:
+        """Ask for an orderly end; a guest that does not come to it is killed."""
+        if not self._asked.is_set():
+            self._deadline = time.monotonic() + PATIENCE
+            self._asked.set()
+            self._order()
+
+    def kill(self) -> None:
+        self._asked.set()
+        process = self._process
+        if process is not None and process.poll() is None:
+            process.kill()
+
+    def _order(self) -> None:
+        process = self._process
+        if process is not None and process.stdin is not None:
+            with suppress(OSError, ValueError):
+                os.write(process.stdin.fileno(), b"stop\n")
+
+    def run(self) -> None:
+        end = End.CRASHED
+        try:
+            end = End.ASKED if self._asked.wait(self.host.boot_delay) else self._live()
+        except OSError as error:
+            self._console.write(f"localcloud: the sandbox did not start: {error}\n".encode())
+        finally:
+            self._forget(self)
+            self._watcher.down(self.boot.name, end)
+
+    def _live(self) -> End:
+        with ExitStack() as stack:
+            console, metadata = self._prepare(stack)
+            process = self._start(console)
+            stack.callback(self._bury, process)
+            self._process = process
+            if self._asked.is_set():  # asked while it was being started
+                self._order()
+            self._listen(process, console, metadata)
+            code = process.wait()
+            self._drain(console)
+        if "going" in self._said or code in REBOOTED:
+            return End.ITSELF
+        return End.ASKED if self._asked.is_set() else End.CRASHED
+
+    def _prepare(self, stack: ExitStack) -> tuple[int, socket.socket]:
+        """The guest's room on the host: console, power switch, metadata door, script."""
+        self.room.mkdir()
+        (self.room / "root").mkdir()
+        for pipe in ("console", "power"):
+            os.mkfifo(self.room / pipe, 0o600)
+        if self.boot.script is not None:
+            (self.room / "part-001").write_bytes(self.boot.script)
+        # Both ways, so that no writer leaving reads as an end of file.
+        console = os.open(self.room / "console", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        stack.callback(os.close, console)
+        metadata = stack.enter_context(socket.socket(socket.AF_UNIX))
+        metadata.bind(str(self.room / "metadata"))
+        metadata.listen(64)
+        return console, metadata
+
+    def _mounts(self) -> list[fs.Mount]:
+        shown = [
+            fs.read_only(AGENT, f"{fs.ROOM}/agent.py"),
+            fs.read_only(self.host.door, f"{fs.ROOM}/endpoint"),
+        ]
+        shown.append(fs.Mount("rw", "/dev/console", str(self.room / "console")))
+        shown.append(fs.Mount("rw", f"{fs.ROOM}/power", str(self.room / "power")))
+        for name in ("metadata", "part-001"):
+            if (self.room / name).exists():
+                shown.append(fs.read_only(self.room / name, f"{fs.ROOM}/{name}"))
+        return fs.guest_mounts([*shown, *self.host.share], self.host.toolbox.mounts, os.environ.get("HOME"))
+
+    def _start(self, console: int) -> subprocess.Popen[bytes]:
+        config = {
+            "id": self.boot.name,
+            "words": self.boot.words,
+            # No genuine guest has this: it is how a guest's AWS clients find this cloud instead of the real one.
+            "environment": {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.host.port}"},
+            "relays": [
+                ["127.0.0.1", self.host.port, f"{fs.ROOM}/endpoint"],
+                [imds.ADDRESS, 80, f"{fs.ROOM}/metadata"],
+            ],
+        }
+        inside = [self.host.toolbox.python, "-I", "-S", "-B", f"{fs.ROOM}/agent.py", json.dumps(config)]
+        line = self.host.sandbox.command(self._mounts(), self._hostname(), self.room / "root", inside)
+        pipe = subprocess.PIPE
+        # A session of its own: no way to the terminal the cloud was started from, and no Ctrl-C from it.
+        return subprocess.Popen(
+            line,
+            stdin=pipe,
+            stdout=pipe,
+            stderr=console,
+            env=ENVIRONMENT,
+            cwd="/",
+            start_new_session=True,
+            bufsize=0,
+        )
+
+    def _hostname(self) -> str:
+        return self.boot.metadata().hostname.split(".")[0]
+
+    def _listen(self, process: subprocess.Popen[bytes], console: int, metadata: socket.socket) -> None:
+        news = process.stdout.fileno() if process.stdout else -1
+        with selectors.DefaultSelector() as ready:
+            for source in (news, console, metadata.fileno()):
+                ready.register(source, selectors.EVENT_READ)
+            while True:
+                sources = [key.fd for key, _ in ready.select(timeout=1.0)]
+                if console in sources:
+                    self._drain(console)
+                if metadata.fileno() in sources:
+                    imds.serve(metadata.accept()[0], self.boot.metadata)
+                if news in sources and not self._hear(news):
+                    return
+                if time.monotonic() > self._deadline:
+                    process.kill()
+
+    def _drain(self, console: int) -> None:
+        with suppress(BlockingIOError):
+            for _ in range(64):  # then somebody else gets a turn, however much it prints
+                self._console.write(os.read(console, 65536))
+
+    def _hear(self, news: int) -> bool:
+        """Pass the news on; False at the end of file, when the sandbox is gone."""
+        said = os.read(news, 4096).decode().split()
+        self._said += said
+        if "up" in said:
+            self._watcher.up(self.boot.name)
+        if "going" in said:
+            self._watcher.going(self.boot.name)
+        return bool(said)
+
+    @staticmethod
+    def _bury(process: subprocess.Popen[bytes]) -> None:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                pipe.close()

@@ -1,0 +1,82 @@
+"""The endpoint: moto's application behind our door, on a TCP port for the host, a socket file for guests."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from werkzeug.serving import make_server
+
+from airflow_transient.localcloud import moto_reads
+from airflow_transient.localcloud.s3_gate import Environ, S3Gate, Wsgi
+
+
+class _Quiet(MotoRequestHandler):
+    def log(self, type: str, message: str, *args: Any) -> None:
+        """One line per request is nobody's log; errors reach the caller."""
+
+
+class Listener:
+    def __init__(self, host: str, port: int, door: Path) -> None:
+        self._app: Wsgi = _not_yet
+        self._servers = [
+            make_server(host, port, self._call, threaded=True, request_handler=_Quiet),
+            make_server(f"unix://{door}", 0, self._call, threaded=True, request_handler=_Quiet),
+        ]
+        self._threads: list[threading.Thread] = []
+        self.port: int = self._servers[0].server_address[1]
+
+    def serve(self, ec2_lock: threading.RLock) -> None:
+        moto: Wsgi = DomainDispatcherApplication(create_backend_app)
+        _warm_up()
+        self._app = S3Gate(_one_at_a_time(moto, ec2_lock), moto_reads.keyring, moto_reads.bucket_region)
+        for server in self._servers:
+            thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def stop(self) -> None:
+        if self._threads:
+            for server in self._servers:
+                server.shutdown()
+        for server in self._servers:
+            server.server_close()
+
+    def _call(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        return self._app(environ, start_response)
+
+
+def _not_yet(environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+    start_response("503 Slow Down", [])
+    return [b""]
+
+
+def _one_at_a_time(inner: Wsgi, lock: threading.RLock) -> Wsgi:
+    """EC2 requests and guests change the same objects: never two at once."""
+
+    def app(environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if "/ec2/aws4_request" not in environ.get("HTTP_AUTHORIZATION", ""):
+            return inner(environ, start_response)
+        with lock:
+            return list(inner(environ, start_response))
+
+    return app
+
+
+def _warm_up() -> None:
+    """Before the first guest waits for it: the first EC2 call would cost 1.3 s."""
+    import moto.s3.models  # noqa: F401  (to have it loaded)
+
+    moto_reads.ec2("eu-west-1")
+
+
+def forget_everything() -> None:
+    """moto's state is the process's: a new cloud begins empty and leaves nothing to the next user of moto."""
+    from moto.core.base_backend import BackendDict
+    from moto.core.model_instances import reset_model_data
+
+    BackendDict.reset()
+    reset_model_data()

@@ -1,0 +1,88 @@
+"""What of moto is replaced: all of it given back at the end, and each seam really there in moto 5.2.5."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from airflow_transient.localcloud import LocalCloud, LocalCloudError
+
+pytestmark = pytest.mark.sandbox
+SEAMS = {
+    "moto.ec2.models.instances.Instance": ("terminate", "stop", "start"),
+    "moto.ec2.models.instances.InstanceBackend": ("run_instances",),
+    "moto.ec2.responses.instances.InstanceResponse": (
+        *("run_instances", "describe_instances", "modify_instance_attribute"),
+    ),
+    "moto.ec2.responses.general.General": ("get_console_output",),
+    "moto.ec2.utils": ("passes_filter_dict",),
+}
+
+
+def values() -> dict[str, Any]:
+    import moto.ec2.models.instances
+    import moto.ec2.responses.general
+    import moto.ec2.responses.instances
+    import moto.ec2.utils
+
+    found = {}
+    for place, names in SEAMS.items():
+        owner: Any = moto
+        for part in place.split(".")[1:]:
+            owner = getattr(owner, part)
+        found.update({f"{place}.{name}": getattr(owner, name) for name in names})
+    return found
+
+
+def test_every_seam_is_replaced_and_given_back() -> None:
+    before = values()
+    with LocalCloud():
+        during = values()
+    assert all(during[name] is not before[name] for name in before)
+    assert values() == before
+
+
+def test_nothing_stays_of_a_cloud_that_stopped() -> None:
+    with LocalCloud() as cloud:
+        cloud.client("s3").create_bucket(
+            Bucket="reports", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"}
+        )
+        cloud.client("sqs").create_queue(QueueName="q")
+    with LocalCloud() as cloud:
+        assert cloud.client("s3").list_buckets()["Buckets"] == []
+        assert "QueueUrls" not in cloud.client("sqs").list_queues()
+
+
+def test_one_at_a_time() -> None:
+    with LocalCloud(), pytest.raises(LocalCloudError, match="runs in this process already"):
+        LocalCloud().start()
+
+
+def test_fleets_boot_too() -> None:
+    from .conftest import launcher
+
+    with LocalCloud() as cloud:
+        launch = launcher(cloud)
+        data = {
+            "ImageId": launch.image,
+            "InstanceType": "t3.micro",
+            "UserData": "IyEvYmluL3NoCnNodXRkb3duIC1oIG5vdwo=",
+        }
+        launch.ec2.create_launch_template(LaunchTemplateName="fleet", LaunchTemplateData=data)
+        fleet = launch.ec2.create_fleet(
+            Type="instant",
+            LaunchTemplateConfigs=[
+                {"LaunchTemplateSpecification": {"LaunchTemplateName": "fleet", "Version": "$Latest"}}
+            ],
+            TargetCapacitySpecification={
+                "TotalTargetCapacity": 2,
+                "OnDemandTargetCapacity": 2,
+                "SpotTargetCapacity": 0,
+                "DefaultTargetCapacityType": "on-demand",
+            },
+        )
+        names = [name for each in fleet["Instances"] for name in each["InstanceIds"]]
+        assert len(names) == 2
+        for name in names:
+            launch.until(name, "stopped")
