@@ -1,6 +1,6 @@
 # Sets itself up: any target first makes .venv, and makes it anew when setup.py or constraints.txt change.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test quick lint clean
+.PHONY: help setup demo up test quick measure lint clean
 
 PY := .venv/bin/python
 READY := .venv/.ready
@@ -25,6 +25,9 @@ test: $(READY) ## every test
 
 quick: $(READY) ## the tests that take no Airflow start
 	@exec $(PY) -m pytest -m "not slow"
+
+measure: $(READY) ## write the README's figures anew
+	@exec $(PY) scripts/measure.py
 
 lint: $(READY) ## ruff check, ruff format --check, mypy
 	@$(PY) -m ruff check .
