@@ -171,7 +171,9 @@ def read(cloud: LocalCloud, objects: Mapping[str, int], name: str) -> bytes:
 
 
 def xcom() -> dict[str, Any]:
-    """The task's return value, from Airflow's own database."""
+    """The task's return value, from Airflow's own database; empty where there is none."""
+    if not (HOME / "airflow.db").exists():
+        return {}
     with sqlite3.connect(HOME / "airflow.db") as database:
         row = database.execute(
             "SELECT value FROM xcom WHERE dag_id = ? AND task_id = ? AND key = 'return_value'",
