@@ -7,7 +7,7 @@ TransientError
 │   └── AccessError               not allowed                               fail, naming the missing permission
 └── RunError                      it started, then ended badly
     ├── JobFailed                 the job's own exit code                   fail: the author's choice
-    ├── BootFailed                the machine never reached the job         retry
+    ├── BootFailed                the machine never reached the job         retry once
     ├── Interrupted               AWS took the machine back                 retry soon
     ├── Stopped                   someone else ended it                     fail
     ├── Overdue                   outlived its deadline and was stopped     Airflow's default
@@ -45,6 +45,9 @@ class RunError(TransientError):
 
 class JobFailed(RunError):
     """The job ended with an exit code other than 0, was killed by a signal, or left an unusable result."""
+
+    #: "retry" or "fail" where the author's exit code lists say so.
+    wish: str | None = None
 
 
 class BootFailed(RunError):

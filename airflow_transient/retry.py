@@ -28,6 +28,10 @@ class TransientRetryPolicy(RetryPolicy):
     """The operators' default `retry_policy`; a user's own wins."""
 
     def evaluate(self, exception: BaseException, try_number: int, max_tries: int, context: Any = None) -> RetryDecision:
+        if isinstance(exception, errors.JobFailed) and exception.wish == "retry":
+            return RetryDecision.retry(reason="retry_on_exit_codes names this exit code")
+        if isinstance(exception, errors.BootFailed) and try_number > 1:
+            return RetryDecision.fail("it did not boot twice: look at the image")
         for kind in type(exception).__mro__:
             if kind in DECISIONS:
                 return DECISIONS[kind]

@@ -15,7 +15,7 @@ from typing import Any
 from airflow_transient.aws.launcher import Refused
 from airflow_transient.core import requests
 from airflow_transient.core.fallback import Scope
-from airflow_transient.core.launch import Launch, LaunchKey
+from airflow_transient.core.launch import BY_REQUEST, Launch, LaunchKey, draft_launch
 from airflow_transient.core.requests import Request, Resolved
 from airflow_transient.core.spec import Ec2Spec, Pool
 from airflow_transient.core.verdict import Phase, Receipt, Sighting
@@ -26,7 +26,7 @@ class FakeLauncher:
     Members that do nothing until a test says what happens to them.
 
     `refuse` holds the refusals that the next calls of `launch` meet, in order; `blind` makes every look fail;
-    `calls` is the story: ("launch", token), ("stop", ids).
+    `room` is how many members one call gets at most; `calls` is the story: ("launch", token), ("stop", ids).
     """
 
     kind = "ec2"
@@ -36,26 +36,19 @@ class FakeLauncher:
         self.members: dict[str, Sighting] = {}
         self.refuse: list[Exception] = []
         self.blind = False
+        self.room = 1000
         self.calls: list[tuple[str, Any]] = []
         self._asked: dict[str, tuple[Request, Launch]] = {}
 
-    def prepare(self, spec: Ec2Spec, key: LaunchKey, pool: Pool, now: datetime) -> Request:
-        draft = Launch(
-            kind=self.kind,
-            token=key.token,
-            nonce="nonce",
-            ids=(),
-            region=self.region,
-            requested_at=now,
-            boot_by=now + spec.boot_timeout,
-            deadline=now + spec.lifetime,
-            receipts=f"{spec.results}{key.token}/" if spec.results else None,
-        )
+    def prepare(
+        self, spec: Ec2Spec, key: LaunchKey, pool: Pool, now: datetime, so_far: Launch | None = None
+    ) -> Request:
+        draft = draft_launch(self.kind, spec, key, self.region, now, so_far or "nonce")
         arguments = requests.run_instances(spec, key, Resolved(spec.image.id), pool, draft)
         return Request(draft, pool, arguments, base64.b64encode(b"#!/bin/bash\n").decode())
 
     def launch(self, request: Request) -> Launch:
-        token = request.launch.token
+        token = request.arguments["ClientToken"]
         self.calls.append(("launch", token))
         if token in self._asked:
             asked, launch = self._asked[token]
@@ -64,9 +57,10 @@ class FakeLauncher:
             return launch
         if self.refuse:
             raise self.refuse.pop(0)
-        count, first = request.arguments["MaxCount"], len(self.members) + 1
-        launch = request.launch.with_ids(tuple(f"i-{first + n:017x}" for n in range(count)))
-        for member in launch.ids:
+        count, first = min(request.arguments["MaxCount"], self.room), len(self.members) + 1
+        came = tuple(f"i-{first + n:017x}" for n in range(count))
+        launch = request.launch.with_ids(request.launch.ids + came)
+        for member in came:
             self.members[member] = Sighting(
                 member,
                 Phase.RUNNING,
@@ -82,12 +76,13 @@ class FakeLauncher:
         known = {} if self.blind else self.members
         return tuple(known.get(m, Sighting(m, Phase.UNKNOWN, note=unseen)) for m in launch.ids)
 
-    def stop(self, launch: Launch) -> None:
+    def stop(self, launch: Launch, why: str = BY_REQUEST) -> None:
         self.calls.append(("stop", launch.ids))
         for member in launch.ids:
             seen = self.members.get(member)
             if seen and seen.phase is not Phase.ENDED:
-                self._change(member, phase=Phase.ENDED, state="terminated", reason="Client.UserInitiatedShutdown")
+                by_api = {"reason": "Client.UserInitiatedShutdown", "stopped_by": why}
+                self._change(member, phase=Phase.ENDED, state="terminated", **by_api)
             elif seen:
                 self._change(member, state="terminated")
 

@@ -19,7 +19,7 @@ from airflow_transient.aws.resolve import resolve
 from airflow_transient.core import bootscript, requests
 from airflow_transient.core.bootscript import Boot, ReportForm
 from airflow_transient.core.fallback import Scope
-from airflow_transient.core.launch import Launch, LaunchKey
+from airflow_transient.core.launch import BY_REQUEST, TAG_PREFIX, Launch, LaunchKey, draft_launch
 from airflow_transient.core.requests import Request, Resolved
 from airflow_transient.core.spec import Ec2Spec, Pool, S3Prefix
 from airflow_transient.core.verdict import (
@@ -43,6 +43,7 @@ PHASES: dict[str, Phase] = {
 }
 #: The pauses before the same request is sent again after an answer that was no answer, in seconds.
 ASK_AGAIN = (1.0, 3.0, 8.0)
+STOPPED_BY = TAG_PREFIX + "stopped-by"
 #: DescribeInstances takes 200 values in one filter.
 FILTER_LIMIT = 200
 
@@ -69,24 +70,16 @@ class Ec2Launcher:
 
     # --- ask
 
-    def prepare(self, spec: Ec2Spec, key: LaunchKey, pool: Pool, now: datetime) -> Request:
+    def prepare(
+        self, spec: Ec2Spec, key: LaunchKey, pool: Pool, now: datetime, so_far: Launch | None = None
+    ) -> Request:
         region = self._region()
         resolved = resolve(self._client, spec)
-        draft = Launch(
-            kind=self.kind,
-            token=key.token,
-            nonce=secrets.token_hex(8),
-            ids=(),
-            region=region,
-            requested_at=now,
-            boot_by=now + spec.boot_timeout,
-            deadline=now + spec.lifetime,
-            receipts=f"{spec.results}{key.token}/" if spec.results else None,
-        )
+        draft = draft_launch(self.kind, spec, key, region, now, so_far or secrets.token_hex(8))
         arguments = requests.run_instances(spec, key, resolved, pool, draft)
         box = self._box(draft)
         form = box.form(spec.lifetime) if box else None
-        data = self._user_data(spec, Boot(key.token, draft.nonce, region, form), box)
+        data = self._user_data(spec, Boot(draft.token, draft.nonce, region, form, len(draft.ids)), box)
         if box and form:
             box.preflight(form, {**draft.to_dict(), "owner": str(key.owner)})
         return Request(draft, pool, arguments, base64.b64encode(data).decode(), self._warnings(spec, form, resolved))
@@ -128,7 +121,7 @@ class Ec2Launcher:
         for pause in (*ASK_AGAIN, None):
             try:
                 answer = ec2.run_instances(**request.call)
-                return request.launch.with_ids(_by_index(answer["Instances"]))
+                return _joined(request, answer["Instances"])
             except (NoCredentialsError, ParamValidationError) as error:
                 raise Refused(
                     Scope.ACCESS if isinstance(error, NoCredentialsError) else Scope.SPEC, words_of(error)
@@ -142,14 +135,15 @@ class Ec2Launcher:
                     raise Refused(scope, words_of(error)) from error
             if pause is not None:
                 self._sleep(pause * (0.5 + secrets.randbelow(1000) / 1000))
-        raise LaunchError(f"launch {request.launch.token}: EC2 gave no clear answer: {words_of(last or Exception())}")
+        token = request.arguments["ClientToken"]
+        raise LaunchError(f"launch {token}: EC2 gave no clear answer: {words_of(last or Exception())}")
 
     def _find(self, ec2: Any, request: Request) -> Launch:
         """It was launched and is over (IdempotentInstanceTerminated): find it by its token, to be judged."""
-        found = list(_describe(ec2, [{"Name": "client-token", "Values": [request.launch.token]}]))
+        found = list(_describe(ec2, [{"Name": "client-token", "Values": [request.arguments["ClientToken"]]}]))
         if not found:
             raise Refused(Scope.POOL, "it was launched, ended, and EC2 has forgotten it")
-        return request.launch.with_ids(_by_index(found))
+        return _joined(request, found)
 
     # --- look
 
@@ -179,6 +173,7 @@ class Ec2Launcher:
             "reason": instance.get("StateReason", {}).get("Code") or None,
             "launched": instance.get("LaunchTime"),
             "instance_type": instance.get("InstanceType"),
+            "stopped_by": _tags(instance).get(STOPPED_BY),
         }
         if phase is Phase.ENDED:
             return self._ended(launch, member, common, instance)
@@ -188,7 +183,15 @@ class Ec2Launcher:
         evidence = None
         if not started and now > launch.boot_by:
             evidence = boot_evidence(self._console(member), launch.nonce)
-        return Sighting(member, phase, started=started, boot_evidence=evidence, note=note, **common)
+        held = self._receipt(launch, member) if launch.hold_seconds and started else None
+        return Sighting(member, phase, started=started, receipt=held, boot_evidence=evidence, note=note, **common)
+
+    def _receipt(self, launch: Launch, member: str) -> Receipt | None:
+        box = self._box(launch)
+        read = box.read(member, "receipt.json") if box else None
+        if read and read.data:
+            return parse_receipt(_text(read.data), launch.nonce, "bucket")
+        return receipts_on_console(self._console(member), launch.nonce)[1]
 
     def _started(self, launch: Launch, member: str) -> tuple[Receipt | None, str | None]:
         if box := self._box(launch):
@@ -238,11 +241,12 @@ class Ec2Launcher:
 
     # --- end
 
-    def stop(self, launch: Launch) -> None:
+    def stop(self, launch: Launch, why: str = BY_REQUEST) -> None:
         """TerminateInstances by id: idempotent, and an id that is gone is what was wanted."""
         if not launch.ids:
             return
         ec2 = self._client("ec2")
+        self._mark(ec2, launch, why)
         try:
             ec2.terminate_instances(InstanceIds=list(launch.ids))
         except ClientError as error:
@@ -250,6 +254,15 @@ class Ec2Launcher:
                 raise
             for member in launch.ids:  # one unknown id refuses the whole call
                 self._stop_one(ec2, member)
+
+    def _mark(self, ec2: Any, launch: Launch, why: str) -> None:
+        """Best effort, and only on what is still up: the first mark is the true one."""
+        try:
+            up = [i["InstanceId"] for i in self._instances(launch.ids) if _markable(i)]
+            if up:
+                ec2.create_tags(Resources=up, Tags=[{"Key": STOPPED_BY, "Value": why}])
+        except (ClientError, BotoCoreError):
+            return  # without the permission to tag, EC2's own reason and the deadline must do
 
     def _stop_one(self, ec2: Any, member: str) -> None:
         try:
@@ -263,14 +276,24 @@ class Ec2Launcher:
         return ReceiptBox(self._client, place) if place else None
 
 
+def _tags(instance: dict[str, Any]) -> dict[str, str]:
+    return {tag["Key"]: tag["Value"] for tag in instance.get("Tags", ())}
+
+
+def _markable(instance: dict[str, Any]) -> bool:
+    return instance["State"]["Name"] not in ("terminated", "shutting-down") and STOPPED_BY not in _tags(instance)
+
+
 def _describe(ec2: Any, filters: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     for page in ec2.get_paginator("describe_instances").paginate(Filters=filters):
         for reservation in page["Reservations"]:
             yield from reservation["Instances"]
 
 
-def _by_index(instances: list[dict[str, Any]]) -> tuple[str, ...]:
-    return tuple(i["InstanceId"] for i in sorted(instances, key=lambda i: i.get("AmiLaunchIndex", 0)))
+def _joined(request: Request, instances: list[dict[str, Any]]) -> Launch:
+    """The launch so far with the members of one more attempt, in the order of their index."""
+    came = sorted(instances, key=lambda i: i.get("AmiLaunchIndex", 0))
+    return request.launch.with_ids(request.launch.ids + tuple(i["InstanceId"] for i in came))
 
 
 def _text(data: bytes | None) -> str:

@@ -17,7 +17,7 @@ from botocore.exceptions import (
 )
 
 from airflow_transient.core.fallback import Scope, scope_of
-from airflow_transient.core.launch import Launch, LaunchKey
+from airflow_transient.core.launch import BY_REQUEST, Launch, LaunchKey
 from airflow_transient.core.requests import Request
 from airflow_transient.core.spec import Pool
 from airflow_transient.core.verdict import Sighting
@@ -30,17 +30,20 @@ ClientFactory = Callable[..., Any]
 class Launcher(Protocol):
     """Four verbs over one kind of compute. Every implementation passes tests/contract; `testing.FakeLauncher` too."""
 
-    def prepare(self, spec: Any, key: LaunchKey, pool: Pool, now: datetime) -> Request:
-        """Resolve the spec for one attempt. Starts nothing. Raises SpecError or AccessError."""
+    def prepare(self, spec: Any, key: LaunchKey, pool: Pool, now: datetime, so_far: Launch | None = None) -> Request:
+        """Resolve one attempt to launch what `so_far` misses. Starts nothing. Raises SpecError or AccessError."""
 
     def launch(self, request: Request) -> Launch:
-        """Ask for it; asking twice starts once. Raises Refused; any other failure leaves it unknown."""
+        """Ask for it; asking twice starts once. The launch so far with what came: all, or what there is room for.
+
+        Raises Refused; any other failure leaves it unknown.
+        """
 
     def observe(self, launch: Launch, now: datetime) -> tuple[Sighting, ...]:
         """Look once at every member. Never raises for what AWS answers: a failed look is Phase.UNKNOWN."""
 
-    def stop(self, launch: Launch) -> None:
-        """End every member on purpose. Stopping twice is fine."""
+    def stop(self, launch: Launch, why: str = BY_REQUEST) -> None:
+        """End every member on purpose, leaving a mark that says why. Stopping twice is fine; the first mark stays."""
 
 
 class Refused(LaunchError):

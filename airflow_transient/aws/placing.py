@@ -9,7 +9,7 @@ from datetime import datetime
 from airflow_transient.aws.launcher import Launcher, Refused
 from airflow_transient.core.fallback import Scope, pools_left
 from airflow_transient.core.intent import Intent, Refusal
-from airflow_transient.core.launch import LaunchKey, Owner
+from airflow_transient.core.launch import Launch, LaunchKey, Owner
 from airflow_transient.core.requests import Request
 from airflow_transient.core.spec import Ec2Spec, Pool
 from airflow_transient.errors import AccessError, CapacityError, SpecError
@@ -28,23 +28,22 @@ class Placing:
     warn: Callable[[str], None]
     clock: Callable[[], datetime]
 
-    def place(self, launcher: Launcher, spec: Ec2Spec, intent: Intent) -> Intent:
-        """The intent of what now exists. Raises CapacityError when every pool has refused, naming each."""
+    def place(self, launcher: Launcher, spec: Ec2Spec, intent: Intent) -> Launch:
+        """All of it, placed. Raises CapacityError when every pool has refused, naming each."""
         if intent.request is not None:
             intent = self._ask(launcher, intent, intent.request)
-        refused = [(r.pool, r.scope) for r in intent.refusals]
-        while intent.launch is None:
-            pools = pools_left(spec.pools(), refused)
+        while not (launch := intent.launch) or missing(spec, intent):
+            pools = pools_left(spec.pools(), [(r.pool, r.scope) for r in intent.refusals])
             if not pools:
-                raise CapacityError(_no_room(intent))
+                raise CapacityError(_no_room(spec, intent))
             intent = self._try(launcher, spec, intent, pools[0])
-            refused = [(r.pool, r.scope) for r in intent.refusals]
-        return intent
+        self.remember(intent.complete())
+        return launch
 
     def _try(self, launcher: Launcher, spec: Ec2Spec, intent: Intent, pool: Pool) -> Intent:
         intent = intent.next_attempt()
         key = LaunchKey(self.owner, intent.launch_id, intent.generation, intent.attempt, self.try_number)
-        request = launcher.prepare(spec, key, pool, self.clock())
+        request = launcher.prepare(spec, key, pool, self.clock(), intent.launch)
         for words in request.warnings:
             self.warn(words)
         intent = intent.asking(request)
@@ -55,6 +54,7 @@ class Placing:
         pool = request.pool
         try:
             intent = intent.placed(launcher.launch(request))
+            self._some_came(request, intent)
         except Refused as refusal:
             intent = intent.refused(Refusal(pool, refusal.scope, str(refusal)))
             self.remember(intent)
@@ -65,7 +65,18 @@ class Placing:
         self.remember(intent)
         return intent
 
+    def _some_came(self, request: Request, intent: Intent) -> None:
+        wanted = request.arguments["MaxCount"]
+        came = len(intent.launch.ids) - len(request.launch.ids) if intent.launch else 0
+        if came < wanted:
+            self.warn(f"{request.pool} had room for {came} of {wanted}; the rest is launched elsewhere")
 
-def _no_room(intent: Intent) -> str:
+
+def missing(spec: Ec2Spec, intent: Intent) -> int:
+    return spec.count - (len(intent.launch.ids) if intent.launch else 0)
+
+
+def _no_room(spec: Ec2Spec, intent: Intent) -> str:
     tried = "; ".join(f"{r.pool}: {r.words}" for r in intent.refusals)
-    return f"launch {intent.launch_id}: no room in any of {len(intent.refusals)} pools: {tried}"
+    lack = f"{missing(spec, intent)} of {spec.count} members" if spec.count > 1 else "it"
+    return f"launch {intent.launch_id}: no room for {lack} in any of {len(spec.pools())} pools: {tried}"

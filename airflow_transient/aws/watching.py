@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from airflow_transient.aws.launcher import Launcher
-from airflow_transient.core.launch import Launch
+from airflow_transient.core.launch import AT_DEADLINE, NEVER_BOOTED, Launch
 from airflow_transient.core.verdict import Phase, Sighting, Verdict, judge
 from airflow_transient.core.words import wait_in_words
 
@@ -26,12 +26,18 @@ def _look(launcher: Launcher, launch: Launch, now: datetime) -> tuple[Verdict | 
     verdict = judge(launch, sightings, now)
     words = wait_in_words(launch, sightings, now)
     if verdict:
-        if any(s.phase is not Phase.UNKNOWN and s.state != TERMINATED for s in sightings):
+        if not launch.hold_seconds and any(_still_there(s) for s in sightings):
             launcher.stop(launch)  # a stopped machine still costs its disk
         return verdict, words
-    if now >= launch.deadline or any(_never_boots(s) for s in sightings):
-        launcher.stop(launch)
+    if now >= launch.deadline:
+        launcher.stop(launch, AT_DEADLINE)
+    elif any(_never_boots(s) for s in sightings):
+        launcher.stop(launch, NEVER_BOOTED)
     return None, words
+
+
+def _still_there(sighting: Sighting) -> bool:
+    return sighting.phase is not Phase.UNKNOWN and sighting.state != TERMINATED
 
 
 def _never_boots(sighting: Sighting) -> bool:

@@ -42,7 +42,7 @@ class Move(str, Enum):
 
 #: state -> (the next try of the same wish, the first try after a clear)
 NEXT: dict[State, tuple[Move, Move]] = {
-    State.DRAWN: (Move.LAUNCH, Move.LAUNCH),
+    State.DRAWN: (Move.LAUNCH, Move.STOP_AND_LAUNCH),
     State.ASKED: (Move.ASK_AGAIN, Move.STOP_AND_LAUNCH),
     State.PLACED: (Move.ADOPT, Move.STOP_AND_LAUNCH),
     State.TOLD_SUCCEEDED: (Move.TELL_AGAIN, Move.LAUNCH_ANEW),
@@ -73,6 +73,7 @@ class Intent:
     launch: Launch | None = None
     verdict: Mapping[str, Any] | None = None
     refusals: tuple[Refusal, ...] = ()
+    resumed: int = 0
 
     def next_move(self, max_tries: int) -> Move:
         same, cleared = NEXT[self.state]
@@ -88,12 +89,19 @@ class Intent:
         return replace(self, state=State.DRAWN, request=None, refusals=(*self.refusals, refusal))
 
     def placed(self, launch: Launch) -> Intent:
-        """The request's bytes go: the store is readable by every viewer, and nobody needs to ask again."""
-        return replace(self, state=State.PLACED, request=None, launch=launch)
+        """Members came. The request's bytes go: every viewer may read the store, and nobody needs to ask again."""
+        return replace(self, state=State.DRAWN, request=None, launch=launch)
+
+    def complete(self) -> Intent:
+        return replace(self, state=State.PLACED)
 
     def told(self, verdict: Mapping[str, Any]) -> Intent:
         state = State.TOLD_SUCCEEDED if verdict["outcome"] == "succeeded" else State.TOLD_FAILED
         return replace(self, state=state, verdict=verdict if state is State.TOLD_SUCCEEDED else None)
+
+    def resuming(self) -> Intent:
+        """Its trigger died, and it gets another one."""
+        return replace(self, resumed=self.resumed + 1)
 
     def stopped(self) -> Intent:
         return replace(self, state=State.STOPPED, request=None)
@@ -108,6 +116,7 @@ class Intent:
             "generation": self.generation,
             "attempt": self.attempt,
             "state": self.state.value,
+            "resumed": self.resumed,
             "request": self.request.to_dict() if self.request else None,
             "launch": self.launch.to_dict() if self.launch else None,
             "verdict": dict(self.verdict) if self.verdict else None,
@@ -129,6 +138,7 @@ class Intent:
             generation=said["generation"],
             attempt=said["attempt"],
             state=State(said["state"]),
+            resumed=said.get("resumed", 0),
             request=Request.from_dict(said["request"]) if said.get("request") else None,
             launch=Launch.from_dict(said["launch"]) if said.get("launch") else None,
             verdict=said.get("verdict"),

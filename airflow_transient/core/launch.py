@@ -10,6 +10,9 @@ from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from typing import Any
 
+#: Why a launch was stopped, as its members' tags tell whoever looks next, with Airflow or without.
+BY_REQUEST, AT_DEADLINE, NEVER_BOOTED = "request", "deadline", "never-booted"
+
 #: The tags that make a launch findable without Airflow; keys are read by the reaper and by people.
 TAG_PREFIX = "transient:"
 MANAGED_BY = "airflow_transient"
@@ -40,11 +43,16 @@ class LaunchKey:
     try_number: int = 1
 
     @property
-    def token(self) -> str:
-        """EC2 takes 64 ASCII characters at most; ours are about 40."""
-        return f"{self.launch_id}-{self.generation}-{self.attempt}"
+    def name(self) -> str:
+        """What all attempts of one generation share: their receipts and what people call it."""
+        return f"{self.launch_id}-{self.generation}"
 
-    def tags(self, deadline: datetime) -> dict[str, str]:
+    @property
+    def token(self) -> str:
+        """One attempt. EC2 takes 64 ASCII characters at most; ours are about 30."""
+        return f"{self.name}-{self.attempt}"
+
+    def tags(self, launch: Launch) -> dict[str, str]:
         """The tags that ride in the launch call. AWS allows 256 characters a value."""
         told = {
             "managed-by": MANAGED_BY,
@@ -55,8 +63,10 @@ class LaunchKey:
             "map-index": str(self.owner.map_index),
             "try": str(self.try_number),
             "launch": self.token,
-            "deadline": str(int(deadline.timestamp())),
+            "deadline": str(int(launch.deadline.timestamp())),
         }
+        if launch.hold_seconds:
+            told["hold-until"] = str(int(launch.deadline.timestamp()) + launch.hold_seconds)
         return {TAG_PREFIX + name: value[:256] for name, value in told.items()}
 
 
@@ -64,8 +74,8 @@ class LaunchKey:
 class Launch:
     """What one operator run started: 1..N members. Prints well, travels as a dict, needs nothing beside itself.
 
-    `receipts` is an s3:// prefix, or None when the console is the only channel. `index_offset` is the
-    TRANSIENT_INDEX of the first member.
+    `token` is launch id and generation; `ids` are in the order of TRANSIENT_INDEX. `receipts` is an s3:// prefix, or
+    None when the console is the only channel. `hold_seconds`: how long a failed machine stays up to be looked at.
     """
 
     kind: str
@@ -77,7 +87,7 @@ class Launch:
     boot_by: datetime
     deadline: datetime
     receipts: str | None = None
-    index_offset: int = 0
+    hold_seconds: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready: moments as ISO 8601, ids as a list."""
@@ -102,3 +112,24 @@ class Launch:
     def receipt_key(self, member: str, name: str) -> str:
         """The S3 address of one object that a member leaves behind."""
         return f"{self.receipts}{member}/{name}"
+
+
+def draft_launch(kind: str, spec: Any, key: LaunchKey, region: str, now: datetime, so_far: Launch | str) -> Launch:
+    """The handle of one more attempt: what exists so far, and the deadline that holds from now on.
+
+    :param so_far: the launch as far as it was placed, or the nonce of a new one: all attempts of a generation share
+        their nonce and their receipts.
+    """
+    before = so_far if isinstance(so_far, Launch) else None
+    return Launch(
+        kind=kind,
+        token=key.name,
+        nonce=before.nonce if before else str(so_far),
+        ids=before.ids if before else (),
+        region=region,
+        requested_at=before.requested_at if before else now,
+        boot_by=now + spec.boot_timeout,
+        deadline=now + spec.lifetime,
+        receipts=f"{spec.results}{key.name}/" if spec.results else None,
+        hold_seconds=int(spec.hold_on_failure.total_seconds()),
+    )

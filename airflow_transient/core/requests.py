@@ -14,6 +14,17 @@ from airflow_transient.core.launch import Launch, LaunchKey
 from airflow_transient.core.spec import Ec2Spec, Pool
 from airflow_transient.errors import SpecError
 
+#: What carries our tags; a spot request may be tagged only where there is one (RunInstances refuses it otherwise).
+TAGGED: dict[str, tuple[str, ...]] = {
+    "on-demand": ("instance", "volume"),
+    "spot": ("instance", "volume", "spot-instances-request"),
+}
+#: One-time: a persistent request would start a new machine whenever the job's own has ended.
+SPOT = {
+    "MarketType": "spot",
+    "SpotOptions": {"SpotInstanceType": "one-time", "InstanceInterruptionBehavior": "terminate"},
+}
+
 
 @dataclass(frozen=True)
 class Resolved:
@@ -58,17 +69,18 @@ class Request:
 
 
 def run_instances(spec: Ec2Spec, key: LaunchKey, resolved: Resolved, pool: Pool, launch: Launch) -> dict[str, Any]:
-    """The arguments of one RunInstances call, without its user data."""
-    tags = _tags({"Name": f"{key.owner.dag_id}.{key.owner.task_id}"[:256], **spec.tags, **key.tags(launch.deadline)})
+    """The arguments of one RunInstances call for what the launch still misses, without its user data."""
+    tags = _tags({"Name": f"{key.owner.dag_id}.{key.owner.task_id}"[:256], **spec.tags, **key.tags(launch)})
     asked: dict[str, Any] = {
         "ClientToken": key.token,
-        "MinCount": spec.count,
-        "MaxCount": spec.count,
+        # What there is room for is taken; the rest is launched elsewhere.
+        "MinCount": 1,
+        "MaxCount": spec.count - len(launch.ids),
         "InstanceInitiatedShutdownBehavior": "terminate",
         "DisableApiTermination": False,
         # The job may run in a container on the machine, one hop further away.
         "MetadataOptions": {"HttpTokens": "required", "HttpEndpoint": "enabled", "HttpPutResponseHopLimit": 2},
-        "TagSpecifications": [{"ResourceType": kind, "Tags": tags} for kind in ("instance", "volume")],
+        "TagSpecifications": [{"ResourceType": kind, "Tags": tags} for kind in TAGGED[pool.market]],
     }
     wanted = {
         "ImageId": resolved.image_id,
@@ -77,6 +89,7 @@ def run_instances(spec: Ec2Spec, key: LaunchKey, resolved: Resolved, pool: Pool,
         "IamInstanceProfile": _profile(spec.instance_profile),
         "LaunchTemplate": spec.launch_template.argument if spec.launch_template else None,
         "BlockDeviceMappings": _devices(spec, resolved),
+        "InstanceMarketOptions": SPOT if pool.market == "spot" else None,
     }
     return asked | {name: value for name, value in wanted.items() if value} | _network(spec, pool)
 

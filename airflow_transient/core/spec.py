@@ -27,6 +27,15 @@ MIN_BOOT_TIMEOUT = timedelta(seconds=30)
 #: A presigned form lives 7 days at most (SigV4), and so does a launch that reports through one.
 MAX_RUNTIME = timedelta(days=6)
 
+#: market -> the markets to try, in order.
+MARKETS: dict[str, tuple[str, ...]] = {
+    "on-demand": ("on-demand",),
+    "spot": ("spot",),
+    "spot-then-on-demand": ("spot", "on-demand"),
+}
+#: How long a failed machine may be kept for a person to look at.
+MAX_HOLD = timedelta(hours=24)
+
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _SECRET = re.compile(r"(arn:aws[a-z-]*:(secretsmanager|ssm):[a-z0-9-]+:\d{12}:(secret:|parameter/)\S+|/[\w./-]+)\Z")
 _BUCKET = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(.*))?\Z", re.DOTALL)
@@ -138,6 +147,8 @@ class Ec2Spec:
     launch_template: LaunchTemplate | None = None
     associate_public_ip: bool | None = None
     count: int = 1
+    market: str = "on-demand"
+    hold_on_failure: timedelta = timedelta(0)
     environment: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict)
     max_runtime: timedelta = timedelta(hours=1)
@@ -154,6 +165,10 @@ class Ec2Spec:
             raise SpecError(f"count is {self.count}: it must be from 1 to {MAX_COUNT}")
         if self.volume_size is not None and not 1 <= self.volume_size <= 65536:
             raise SpecError(f"volume_size is {self.volume_size} GiB: it must be from 1 to 65536")
+        if self.market not in MARKETS:
+            raise SpecError(f"market is {self.market!r}: it must be one of {', '.join(MARKETS)}")
+        if not timedelta(0) <= self.hold_on_failure <= MAX_HOLD:
+            raise SpecError(f"hold_on_failure is {self.hold_on_failure}: it must be from 0 to {MAX_HOLD}")
         if not self.image and not self.launch_template:
             raise SpecError("which image? give image_id, image_ssm_parameter, image_name or a launch_template")
         if not self.instance_types and not self.launch_template:
@@ -183,6 +198,8 @@ class Ec2Spec:
             launch_template=LaunchTemplate.of(words.get("launch_template")),
             associate_public_ip=truth(words.get("associate_public_ip"), "associate_public_ip"),
             count=whole(words.get("count", 1), "count") or 0,
+            market=words.get("market") or "on-demand",
+            hold_on_failure=duration(words.get("hold_on_failure") or 0, "hold_on_failure"),
             environment=pairs(words.get("environment"), "environment"),
             secrets=pairs(words.get("secrets"), "secrets"),
             max_runtime=duration(words.get("max_runtime", timedelta(hours=1)), "max_runtime"),
@@ -192,8 +209,9 @@ class Ec2Spec:
         )
 
     def pools(self) -> tuple[Pool, ...]:
-        """Every place to try, best first: all subnets of the preferred type before the next type."""
-        return tuple(Pool(t, s) for t in self.instance_types or (None,) for s in self.subnet_ids or (None,))
+        """Every place to try, best first: the market, then all subnets of the preferred type before the next type."""
+        types, subnets = self.instance_types or (None,), self.subnet_ids or (None,)
+        return tuple(Pool(t, s, m) for m in MARKETS[self.market] for t in types for s in subnets)
 
     def secret_free_words(self) -> Iterable[tuple[str, str]]:
         """(name, text) of all that will be readable in the user data or in tags."""

@@ -14,7 +14,7 @@ from enum import Enum
 from typing import Any
 
 from airflow_transient import errors
-from airflow_transient.core.launch import Launch
+from airflow_transient.core.launch import AT_DEADLINE, BY_REQUEST, NEVER_BOOTED, Launch
 from airflow_transient.core.spec import RESULT_LIMIT
 
 #: EC2 bills by the second with a minimum of one minute (Linux, on-demand and spot).
@@ -79,6 +79,13 @@ STATE_REASONS: dict[str, Outcome | None] = {
     "Client.InvalidSnapshot.NotFound": Outcome.BOOT_FAILED,
 }
 
+#: Why we stopped it ourselves -> what that was.
+MARKS: dict[str | None, Outcome] = {
+    BY_REQUEST: Outcome.STOPPED,
+    AT_DEADLINE: Outcome.OVERDUE,
+    NEVER_BOOTED: Outcome.BOOT_FAILED,
+}
+
 WHAT_NEXT: dict[Outcome, str] = {
     Outcome.FAILED: "Read the job's log.",
     Outcome.BOOT_FAILED: "Read the console: the image, its cloud-init or a limit of the account kept it from the job.",
@@ -119,7 +126,10 @@ class Receipt:
 
 @dataclass(frozen=True)
 class Sighting:
-    """One look at one member. `note` says what could not be seen, `reason` is EC2's StateReason code."""
+    """
+    One look at one member. `note` says what could not be seen, `reason` is EC2's StateReason code, `stopped_by` the
+    mark that one of us left when stopping it.
+    """
 
     member: str
     phase: Phase
@@ -134,6 +144,7 @@ class Sighting:
     result: Any = None
     result_error: str | None = None
     boot_evidence: str | None = None
+    stopped_by: str | None = None
     note: str | None = None
 
 
@@ -249,6 +260,8 @@ def judge(launch: Launch, sightings: Iterable[Sighting], now: datetime) -> Verdi
 def judge_member(launch: Launch, seen: Sighting, now: datetime) -> Member | None:
     """The verdict table of one member; None: keep waiting."""
     if seen.phase is not Phase.ENDED:
+        if launch.hold_seconds and seen.receipt and seen.receipt.phase == "end":
+            return _held(launch, seen, now)
         return _not_ended(launch, seen, now)
     if seen.receipt and (told := _by_receipt(seen.receipt, seen)):
         return _member(seen, now, *told)
@@ -259,6 +272,14 @@ def judge_member(launch: Launch, seen: Sighting, now: datetime) -> Member | None
     return _member(seen, now, *_by_reason(launch, seen, now))
 
 
+def _held(launch: Launch, seen: Sighting, now: datetime) -> Member | None:
+    """The job has ended badly, and its machine is kept up for a person to look at."""
+    told = _by_receipt(seen.receipt, seen) if seen.receipt else None
+    if not told or told[0] is Outcome.SUCCEEDED:
+        return None
+    return _member(seen, now, told[0], f"{told[1]}; its machine is held for {launch.hold_seconds} s to be looked at")
+
+
 def _not_ended(launch: Launch, seen: Sighting, now: datetime) -> Member | None:
     if now < launch.deadline + STOP_GRACE:
         return None
@@ -267,6 +288,11 @@ def _not_ended(launch: Launch, seen: Sighting, now: datetime) -> Member | None:
     return _member(
         seen, now, Outcome.OVERDUE, f"stopped at its deadline, but EC2 still says {seen.state}: look at it by hand"
     )
+
+
+def killed(sightings: Iterable[Sighting]) -> bool:
+    """Whether one of us ended this launch on request: then it is over, and no verdict for the next try."""
+    return any(s.stopped_by == BY_REQUEST for s in sightings)
 
 
 def _told_by_ec2(seen: Sighting) -> bool:
@@ -305,6 +331,8 @@ def _exit_words(where: str, receipt: Receipt) -> str:
 def _by_reason(launch: Launch, seen: Sighting, now: datetime) -> tuple[Outcome, str]:
     """No receipt decides: EC2's reason does, and where it says nothing, the job is lost."""
     outcome = STATE_REASONS.get(seen.reason or "", Outcome.LOST)
+    if outcome is Outcome.STOPPED and seen.stopped_by in MARKS:
+        return MARKS[seen.stopped_by], _mark_words(seen)
     said = f"no receipt of an end; EC2 says {seen.state}, {seen.reason or 'no reason'}"
     if outcome is Outcome.STOPPED and (seen.ended or now) >= launch.deadline:
         return Outcome.OVERDUE, f"{said}, after its deadline"
@@ -313,6 +341,15 @@ def _by_reason(launch: Launch, seen: Sighting, now: datetime) -> tuple[Outcome, 
     if seen.boot_evidence and (outcome is None or stopped_by_us):
         return Outcome.BOOT_FAILED, seen.boot_evidence
     return outcome or Outcome.LOST, said
+
+
+def _mark_words(seen: Sighting) -> str:
+    words = {
+        BY_REQUEST: "stopped by Airflow: the task was killed, cleared or marked",
+        AT_DEADLINE: "stopped at its deadline",
+        NEVER_BOOTED: f"stopped because it never reached the job: {seen.boot_evidence or 'cloud-init had ended'}",
+    }
+    return words[seen.stopped_by or BY_REQUEST]
 
 
 def _member(seen: Sighting, now: datetime, outcome: Outcome, evidence: str) -> Member:

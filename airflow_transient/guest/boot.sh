@@ -15,8 +15,12 @@ mkdir -p "$D" "$X" /var/log
 : >"$LOG"
 BOOTED=$(date -u +%Y-%m-%dT%H:%M:%SZ)
 
-# Two ways to keep a process apart from ours: systemd's, and a session of its own.
+# Two ways to keep a program apart from ours: systemd's, and a session of its own.
 systemd() { [ -d /run/systemd/system ] && command -v systemd-run >/dev/null; }
+apart() {
+  if systemd; then systemd-run --quiet --collect --unit="$1" -p OOMScoreAdjust=-1000 /bin/bash "$2"
+  else setsid /bin/bash "$2" </dev/null >/dev/null 2>&1 & fi
+}
 
 # Before anything else: the timer. It counts from boot, lives apart from the job, and is no `shutdown +N`, which a
 # job could call off with `shutdown -c`. First it ends the job, so that a receipt can be written; then the machine.
@@ -38,11 +42,8 @@ done
 sleep $GRACE
 . $D/off
 END
-if systemd; then
-  systemd-run --quiet --collect --unit=transient-timer -p OOMScoreAdjust=-1000 /bin/bash "$D/timer"
-else
-  setsid /bin/bash "$D/timer" </dev/null >/dev/null 2>&1 &
-fi
+apart transient-timer "$D/timer"
+TIMER=${!-}
 
 # One marker line is the whole report where there is no network and no permission.
 if { : >/dev/console; } 2>/dev/null; then CONSOLE=/dev/console; else CONSOLE=/dev/stdout; fi
@@ -137,6 +138,14 @@ finish() {
   tell "$(cat "$D/receipt")"
   # Somebody else is shutting the machine down; to wait here for its end would hold it up.
   [ $phase = cut ] && exit
+  # A failed machine may be kept for a person to look at; the timer goes on with the hold's length.
+  if [ "$HOLD" -gt 0 ] && [ "$code" != 0 ]; then
+    echo "held for $HOLD s to be looked at; power it off when done" >"$CONSOLE"
+    printf 'sleep %d\n. %s\n' "$HOLD" "$D/off" >"$D/hold"
+    apart transient-hold "$D/hold"
+    if systemd; then systemctl stop transient-timer; else kill "$TIMER" 2>/dev/null; fi
+    exit
+  fi
   # As a program with default signals: it must not hold up the very shutdown it asks for.
   trap - TERM INT HUP
   exec /bin/bash "$D/off" >/dev/null 2>&1

@@ -47,6 +47,10 @@ class TransientEc2Operator(LaunchOperator):
         Its user data is replaced, and the machine terminates on shutdown whatever it says.
     :param associate_public_ip: True or False; default: the subnet's setting.
     :param count: members of the launch, 1 (default) to 1000; all must succeed, and a retry repeats all.
+    :param market: ``"on-demand"`` (default), ``"spot"``, or ``"spot-then-on-demand"``: every type and subnet on spot
+        before the first on demand. Spot requests are one-time.
+    :param hold_on_failure: timedelta, or seconds: a machine whose job failed stays up so long for a person to look at;
+        default 0, at most 24 h. The task does not wait for it.
     :param environment: variables for the job. They are readable by whoever may describe the instance; a value that
         Airflow masks as a secret is refused.
     :param secrets: variable -> SSM parameter (``/name`` or ARN) or Secrets Manager ARN, fetched on the instance with
@@ -77,6 +81,8 @@ class TransientEc2Operator(LaunchOperator):
         "launch_template",
         "associate_public_ip",
         "count",
+        "market",
+        "hold_on_failure",
         "environment",
         "secrets",
         "max_runtime",
@@ -106,6 +112,8 @@ class TransientEc2Operator(LaunchOperator):
         launch_template: str | dict[str, Any] | None = None,
         associate_public_ip: bool | str | None = None,
         count: int | str = 1,
+        market: str = "on-demand",
+        hold_on_failure: timedelta | float | str = 0,
         environment: dict[str, Any] | None = None,
         secrets: dict[str, str] | None = None,
         max_runtime: timedelta | float | str = timedelta(hours=1),
@@ -130,6 +138,8 @@ class TransientEc2Operator(LaunchOperator):
         self.launch_template = launch_template
         self.associate_public_ip = associate_public_ip
         self.count = count
+        self.market = market
+        self.hold_on_failure = hold_on_failure
         self.environment = environment
         self.secrets = secrets
         self.max_runtime = max_runtime

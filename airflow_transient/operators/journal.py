@@ -28,6 +28,7 @@ class Journal:
         self.test = os.environ.get("AIRFLOW_TEST_MODE") == "True"
         self.max_tries: int = ti.max_tries or 0
         self.try_number: int = ti.try_number or 1
+        self.last_try = self.try_number > self.max_tries
         self.owner = Owner(_deployment(), ti.dag_id, ti.run_id, ti.task_id, _map_index(ti))
         self._store = None if self.test else context["task_state_store"]
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator, conf
+from airflow.sdk.bases.operator import TRIGGER_FAIL_REPR, TriggerFailureReason
+from airflow.sdk.exceptions import AirflowSkipException
 
-from airflow_transient.core.intent import Intent, Move
-from airflow_transient.core.launch import Launch
-from airflow_transient.core.verdict import Verdict
+from airflow_transient.core.intent import Intent, Move, State
+from airflow_transient.core.launch import AT_DEADLINE, Launch
+from airflow_transient.core.verdict import Outcome, Verdict, killed
 from airflow_transient.core.words import ended_in_words, launched_in_words
-from airflow_transient.errors import SpecError, Stopped
+from airflow_transient.errors import CapacityError, JobFailed, SpecError, Stopped
 from airflow_transient.hooks.aws import DEFAULT_CONN_ID, TransientHook
 from airflow_transient.links.ec2 import LAUNCH_KEY
 from airflow_transient.operators.journal import Journal
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from airflow_transient.aws.launcher import Launcher
 
 ON_KILL = ("terminate", "leave")
+#: How often a launch whose trigger died gets another one; after that a worker waits for it.
+MAX_RESUMED = 5
 
 
 class LaunchOperator(BaseOperator):
@@ -41,6 +45,9 @@ class LaunchOperator(BaseOperator):
     :param poll_interval: seconds between looks, default 15; not templated.
     :param on_kill: ``"terminate"`` (default) or ``"leave"`` what was launched when the task is killed, cleared or
         marked while it waits; not templated.
+    :param retry_on_exit_codes: exit codes of the job after which another try makes sense; default: none; not templated.
+    :param fail_on_exit_codes: exit codes that fail at once, whatever ``retry_policy`` says; not templated.
+    :param skip_on_exit_codes: exit codes that skip the task instead of failing it; not templated.
     :param retries: default 2: without a retry nothing is adopted after a crash, and an interrupted job is not repeated.
     :param retry_policy: default ``airflow_transient.retry.transient_retry_policy``.
     """
@@ -55,6 +62,9 @@ class LaunchOperator(BaseOperator):
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         poll_interval: float = 15.0,
         on_kill: str = "terminate",
+        retry_on_exit_codes: Collection[int] | int = (),
+        fail_on_exit_codes: Collection[int] | int = (),
+        skip_on_exit_codes: Collection[int] | int = (),
         retries: int = 2,
         retry_policy: RetryPolicy | None = transient_retry_policy,
         **kwargs: Any,
@@ -69,6 +79,7 @@ class LaunchOperator(BaseOperator):
         self.deferrable = deferrable
         self.poll_interval = poll_interval
         self.kill = on_kill
+        self.exit_codes = ExitCodes.of(retry_on_exit_codes, fail_on_exit_codes, skip_on_exit_codes)
         # on_kill runs inside a signal handler, where asking Airflow may deadlock: all it needs is here.
         self._live: tuple[Launcher, Launch] | None = None
         self._killed = False
@@ -85,14 +96,30 @@ class LaunchOperator(BaseOperator):
         intent = self._begin(journal, launcher)
         if told := self._told_before(intent):
             return told
-        intent = self._launch(spec, journal, launcher, intent)
-        if intent.launch is None:
-            raise SpecError("nothing was launched")
-        context["ti"].xcom_push(LAUNCH_KEY, intent.launch.to_dict())
-        return self._wait(context, launcher, intent.launch)
+        launch = self._launch(spec, journal, launcher, intent)
+        context["ti"].xcom_push(LAUNCH_KEY, launch.to_dict())
+        return self._wait(context, launcher, launch)
 
     def execute_complete(self, context: Context, event: Any = None, **_: Any) -> Any:
         return self._tell(context, Verdict.from_dict(event))
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Airflow resumes here when the trigger died or timed out, too: the launch lives on, so it is looked after."""
+        if next_method != TRIGGER_FAIL_REPR:
+            return super().resume_execution(next_method, next_kwargs, context)
+        why = (next_kwargs or {}).get("error")
+        journal = Journal(context)
+        intent = journal.read()
+        if intent is None or intent.launch is None:
+            return super().resume_execution(next_method, next_kwargs, context)
+        self.log.warning("the trigger ended without a verdict (%s)", why)
+        launcher = TransientHook(self.aws_conn_id, self.region_name).launcher(self.kind)
+        if why == TriggerFailureReason.TRIGGER_TIMEOUT:
+            launcher.stop(intent.launch, AT_DEADLINE)
+        elif intent.resumed < MAX_RESUMED:
+            journal.write(intent.resuming())
+            self.defer(trigger=self._trigger(intent.launch), method_name="execute_complete")
+        return self._wait(context, launcher, intent.launch, here=True)
 
     def _begin(self, journal: Journal, launcher: Launcher) -> Intent:
         """What an earlier try left behind decides what this one does first."""
@@ -101,7 +128,8 @@ class LaunchOperator(BaseOperator):
             self.log.info("airflow tasks test: launching anew, whatever an earlier run with this date has launched")
         if intent is None:
             return journal.draw()
-        move = intent.next_move(journal.max_tries)
+        over = intent.launch is not None and killed(launcher.observe(intent.launch, _now()))
+        move = Move.LAUNCH_ANEW if over else intent.next_move(journal.max_tries)
         self.log.info("launch %s is %r: %s", intent.launch_id, intent.state.value, move.value)
         if move is Move.STOP_AND_LAUNCH:
             self._stop_old(launcher, intent)
@@ -124,19 +152,30 @@ class LaunchOperator(BaseOperator):
         )
         return Verdict.from_dict(intent.verdict).to_dict()
 
-    def _launch(self, spec: Any, journal: Journal, launcher: Launcher, intent: Intent) -> Intent:
+    def _launch(self, spec: Any, journal: Journal, launcher: Launcher, intent: Intent) -> Launch:
         from airflow_transient.aws.placing import Placing
 
-        if intent.launch is None:
-            placing = Placing(journal.owner, journal.try_number, journal.write, self.log.warning, _now)
-            intent = placing.place(launcher, spec, intent)
-            self.log.info("%s", launched_in_words(intent.launch) if intent.launch else "nothing launched")
-        else:
+        if intent.launch and intent.state is not State.DRAWN:
             self.log.info("adopted %s, launched by an earlier try", ", ".join(intent.launch.ids))
-        return intent
+            return intent.launch
+        placing = Placing(journal.owner, journal.try_number, journal.write, self.log.warning, _now)
+        try:
+            launch = placing.place(launcher, spec, intent)
+        except CapacityError:
+            self._give_up(journal, launcher)
+            raise
+        self.log.info("%s", launched_in_words(launch))
+        return launch
 
-    def _wait(self, context: Context, launcher: Launcher, launch: Launch) -> Any:
-        if self.deferrable:
+    def _give_up(self, journal: Journal, launcher: Launcher) -> None:
+        """A later try places what is missing and keeps what exists; after the last try nobody would look after it."""
+        intent = journal.read()
+        if intent and intent.launch and journal.last_try:
+            launcher.stop(intent.launch)
+            self.log.info("no try is left: terminated %s", ", ".join(intent.launch.ids))
+
+    def _wait(self, context: Context, launcher: Launcher, launch: Launch, here: bool = False) -> Any:
+        if self.deferrable and not here:
             self.defer(trigger=self._trigger(launch), method_name="execute_complete")
         self._live = launcher, launch
         try:
@@ -182,6 +221,7 @@ class LaunchOperator(BaseOperator):
         for line in verdict.lines():
             self.log.info("%s", line)
         self.log.info("%s", ended_in_words(verdict))
+        self.exit_codes.check(verdict)
         verdict.raise_for_outcome()
         return said
 
@@ -190,6 +230,35 @@ class LaunchOperator(BaseOperator):
             launcher, launch = self._live
             launcher.stop(launch)
             self._killed = True
+
+
+@dataclass(frozen=True)
+class ExitCodes:
+    """What the author says about the job's own exit codes."""
+
+    retry: frozenset[int] = frozenset()
+    fail: frozenset[int] = frozenset()
+    skip: frozenset[int] = frozenset()
+
+    @classmethod
+    def of(cls, *words: Collection[int] | int) -> ExitCodes:
+        sets = [frozenset((word,) if isinstance(word, int) else map(int, word)) for word in words]
+        if twice := (sets[0] & sets[1]) | (sets[0] & sets[2]) | (sets[1] & sets[2]):
+            raise SpecError(f"exit codes {sorted(twice)} stand in more than one of retry_on, fail_on and skip_on")
+        return cls(*sets)
+
+    def check(self, verdict: Verdict) -> None:
+        """Raise what the author's lists ask for; return where they say nothing."""
+        code = verdict.worst.exit_code
+        if verdict.outcome is not Outcome.FAILED or code is None:
+            return
+        if code in self.skip:
+            raise AirflowSkipException(f"launch {verdict.token}: exit {code}, which skip_on_exit_codes names")
+        try:
+            verdict.raise_for_outcome()
+        except JobFailed as error:
+            error.wish = "retry" if code in self.retry else "fail" if code in self.fail else None
+            raise
 
 
 def _now() -> datetime:

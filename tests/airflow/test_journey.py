@@ -87,7 +87,7 @@ def test_a_bad_end_is_raised_as_what_it_was(world: FakeLauncher, happens: dict[s
     op, ctx = operator(), context()
     trigger = defer(op, ctx)
     world.end(world.running()[0], at=now(), **happens)
-    with pytest.raises(error, match=r"launch t[0-9a-f]+-1-1"):
+    with pytest.raises(error, match=r"launch t[0-9a-f]+-1:"):
         op.execute_complete(ctx, event=run(trigger))
 
 
@@ -188,7 +188,7 @@ def test_tasks_test_launches_anew_each_time(world: FakeLauncher, monkeypatch: py
 def test_no_room_moves_on_to_the_next_type_with_a_new_token(world: FakeLauncher) -> None:
     world.refuse = [Refused(Scope.POOL, "InsufficientInstanceCapacity")]
     launch = defer(operator(instance_type=["big", "small"]), context()).launch
-    assert launch["token"].endswith("-1-2")
+    assert [call[1][-4:] for call in world.calls] == ["-1-1", "-1-2"]
     assert world.members[launch["ids"][0]].instance_type == "small"
 
 
@@ -342,3 +342,146 @@ def test_links_lead_to_the_launch() -> None:
     )
     assert LogLink().url({**launch, "receipts": None}) == ""
     assert "amazonaws.cn" in InstanceLink().url({**launch, "region": "cn-north-1"})
+
+
+def test_what_there_is_no_room_for_is_launched_elsewhere_and_what_exists_is_kept(world: FakeLauncher) -> None:
+    world.room = 2
+    launch = defer(operator(count=5, instance_type=["a", "b"]), context()).launch
+    assert launch["ids"] == list(world.running())
+    assert len(launch["ids"]) == 5
+    assert [call[1][-1] for call in world.calls] == ["1", "2", "3"]
+
+
+def test_half_a_launch_is_completed_by_the_next_try(world: FakeLauncher) -> None:
+    store, no = Store(), Refused(Scope.POOL, "InsufficientInstanceCapacity")
+    world.room = 2
+    launch = world.launch
+
+    def one_call_only(request: Any) -> Any:
+        if world.running():
+            raise no
+        return launch(request)
+
+    world.launch = one_call_only  # type: ignore[method-assign]
+    with pytest.raises(errors.CapacityError, match="3 of 5 members"):
+        operator(count=5).execute(context(store))
+    first = world.running()
+    world.launch, world.room = launch, 100  # type: ignore[method-assign]
+    ids = defer(operator(count=5), context(store, try_number=2)).launch["ids"]
+    assert tuple(ids[:2]) == first
+    assert len(world.running()) == 5
+
+
+def test_half_a_launch_is_stopped_when_no_try_is_left(world: FakeLauncher) -> None:
+    world.room = 2
+    launch = world.launch
+
+    def one_call_only(request: Any) -> Any:
+        if world.running():
+            raise Refused(Scope.POOL, "InsufficientInstanceCapacity")
+        return launch(request)
+
+    world.launch = one_call_only  # type: ignore[method-assign]
+    with pytest.raises(errors.CapacityError):
+        operator(count=5).execute(context(try_number=3, max_tries=2))
+    assert world.running() == ()
+
+
+def test_spot_then_on_demand_asks_for_spot_first(world: FakeLauncher) -> None:
+    world.refuse = [Refused(Scope.POOL, "InsufficientInstanceCapacity")]
+    asked = []
+    launch = world.launch
+    world.launch = lambda request: asked.append(request) or launch(request)  # type: ignore[method-assign,func-returns-value]
+    defer(operator(market="spot-then-on-demand"), context())
+    assert [r.pool.market for r in asked] == ["spot", "on-demand"]
+    assert asked[0].arguments["InstanceMarketOptions"]["SpotOptions"]["SpotInstanceType"] == "one-time"
+    assert [t["ResourceType"] for t in asked[0].arguments["TagSpecifications"]][-1] == "spot-instances-request"
+    assert "InstanceMarketOptions" not in asked[1].arguments
+
+
+def test_a_launch_that_was_killed_is_over_and_no_verdict_for_the_next_try(world: FakeLauncher) -> None:
+    """max_tries does not tell that a running task was cleared; the mark on the instance does."""
+    store = Store()
+    trigger = defer(operator(), context(store))
+
+    async def failed(self: LaunchTrigger) -> str | None:
+        return "restarting"
+
+    old, trigger._task_state = trigger.launch["ids"], failed.__get__(trigger)  # type: ignore[method-assign]
+    asyncio.run(trigger.on_kill())
+    new = defer(operator(), context(store, try_number=2)).launch["ids"]
+    assert new != old
+    assert list(world.running()) == new
+
+
+@pytest.mark.parametrize(
+    ("lists", "code", "action"),
+    [
+        ({"retry_on_exit_codes": 75}, 75, "retry"),
+        ({"retry_on_exit_codes": [75]}, 1, "fail"),
+        ({"fail_on_exit_codes": (1, 2)}, 2, "fail"),
+        ({}, 1, "fail"),
+    ],
+)
+def test_the_author_says_what_an_exit_code_means(
+    world: FakeLauncher, lists: dict[str, Any], code: int, action: str
+) -> None:
+    op, ctx = operator(**lists), context()
+    trigger = defer(op, ctx)
+    world.end(world.running()[0], code, at=now())
+    with pytest.raises(errors.JobFailed) as failure:
+        op.execute_complete(ctx, event=run(trigger))
+    assert transient_retry_policy.evaluate(failure.value, 1, 2).action.value == action
+
+
+def test_an_exit_code_may_skip(world: FakeLauncher) -> None:
+    from airflow.sdk.exceptions import AirflowSkipException
+
+    op, ctx = operator(skip_on_exit_codes=99), context()
+    trigger = defer(op, ctx)
+    world.end(world.running()[0], 99, at=now())
+    with pytest.raises(AirflowSkipException, match="exit 99"):
+        op.execute_complete(ctx, event=run(trigger))
+
+
+def test_an_exit_code_means_one_thing() -> None:
+    with pytest.raises(errors.SpecError, match=r"\[3\]"):
+        operator(skip_on_exit_codes=3, retry_on_exit_codes=[3, 4])
+
+
+def test_a_trigger_that_died_is_replaced_and_then_a_worker_waits(world: FakeLauncher) -> None:
+    store = Store()
+    trigger = defer(operator(), context(store))
+    died = {"error": "Trigger failure", "traceback": ["x"]}
+    for _ in range(5):
+        with pytest.raises(TaskDeferred) as again:
+            operator().resume_execution("__fail__", dict(died), context(store))
+        assert again.value.trigger.launch == trigger.launch
+    world.end(world.running()[0], 0, at=now())
+    assert operator().resume_execution("__fail__", dict(died), context(store))["outcome"] == "succeeded"
+    assert len(world.members) == 1
+
+
+def test_a_trigger_that_timed_out_means_stop_and_judge(world: FakeLauncher) -> None:
+    from airflow.sdk.bases.operator import TriggerFailureReason
+
+    store = Store()
+    defer(operator(), context(store))
+    with pytest.raises(errors.Overdue, match="stopped at its deadline"):
+        operator().resume_execution("__fail__", {"error": TriggerFailureReason.TRIGGER_TIMEOUT}, context(store))
+    assert world.running() == ()
+
+
+def test_a_machine_that_failed_may_be_held(world: FakeLauncher) -> None:
+    from dataclasses import replace
+
+    from airflow_transient.core.verdict import Receipt
+
+    op, ctx = operator(hold_on_failure=timedelta(hours=1)), context()
+    trigger = defer(op, ctx)
+    (member,) = world.running()
+    told = Receipt("nonce", member, "end", exit_code=2, cause="exit", channel="bucket")
+    world.members[member] = replace(world.members[member], receipt=told)
+    with pytest.raises(errors.JobFailed, match="held for 3600 s"):
+        op.execute_complete(ctx, event=run(trigger))
+    assert world.running() == (member,)

@@ -161,3 +161,32 @@ def test_past_its_deadline_it_is_stopped_and_overdue(world: World) -> None:
     eventually(lambda: world.launcher.observe(launch, now())[0].phase is Phase.RUNNING, within=20)
     late = replace(launch, deadline=now() - timedelta(seconds=5))
     assert world.verdict(late).outcome is Outcome.OVERDUE
+
+
+def test_the_mark_of_who_stopped_it_is_seen_and_the_first_one_stays(world: World) -> None:
+    launch = world.launch(world.spec(seconds=30))
+    eventually(lambda: world.launcher.observe(launch, now())[0].phase is Phase.RUNNING, within=20)
+    world.launcher.stop(launch, "deadline")
+    world.launcher.stop(launch, "request")
+    assert world.launcher.observe(launch, now())[0].stopped_by == "deadline"
+    assert world.verdict(launch).outcome is Outcome.OVERDUE
+
+
+def test_the_rest_of_a_launch_joins_what_exists(world: World) -> None:
+    whole, part = world.spec(count=3, seconds=30), world.spec(count=2, seconds=30)
+    key = world.key()
+    first = world.launcher.launch(world.launcher.prepare(part, key, POOL, now()))
+    more = world.launcher.prepare(whole, replace(key, attempt=2), POOL, now(), first)
+    launch = world.launcher.launch(more)
+    assert launch.ids[:2] == first.ids
+    assert len(set(launch.ids)) == 3
+    assert (launch.nonce, launch.token) == (first.nonce, first.token)
+    assert world.launcher.launch(more) == launch
+    world.launcher.stop(launch)
+
+
+def test_a_spot_pool_is_asked_for_spot(world: World) -> None:
+    spot = Pool("t3.small", market="spot")
+    launch = world.launcher.launch(world.launcher.prepare(world.spec(market="spot"), world.key(), spot, now()))
+    world.end(launch, 0)
+    assert world.verdict(launch).outcome is Outcome.SUCCEEDED

@@ -71,8 +71,8 @@ def test_bash_understands_the_whole_script():
 def test_the_timer_is_armed_before_anything_reaches_out():
     script = boot_script(spec(), BOOT)
     program = script[script.index("set -u") :]
-    assert program.index("transient-timer") < program.index("curl")
-    assert program.index('bash "$D/timer"') < program.index("metadata()")
+    assert program.index('apart transient-timer "$D/timer"') < program.index("curl")
+    assert program.index('apart transient-timer "$D/timer"') < program.index("metadata()")
 
 
 def test_the_same_input_gives_the_same_bytes():

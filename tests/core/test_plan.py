@@ -115,10 +115,11 @@ def test_a_request_survives_json_to_the_byte():
         Intent("t0", 2),
         Intent("t0", 2).next_attempt().asking(REQUEST),
         Intent("t0", 2).placed(LAUNCH.with_ids(("i-1",))),
+        Intent("t0", 2).placed(LAUNCH.with_ids(("i-1",))).complete(),
         Intent("t0", 2).refused(Refusal(POOL, Scope.SUBNET, "no addresses")),
         Intent("t0", 2).told({"outcome": "succeeded"}),
     ],
-    ids=["drawn", "asked", "placed", "refused", "told"],
+    ids=["drawn", "asked", "partly placed", "placed", "refused", "told"],
 )
 def test_an_intent_survives_json(intent):
     assert Intent.from_dict(json.loads(json.dumps(intent.to_dict()))) == intent
@@ -131,7 +132,7 @@ def test_the_bytes_go_once_the_ids_are_known():
 @pytest.mark.parametrize(
     ("state", "same", "cleared"),
     [
-        (State.DRAWN, Move.LAUNCH, Move.LAUNCH),
+        (State.DRAWN, Move.LAUNCH, Move.STOP_AND_LAUNCH),
         (State.ASKED, Move.ASK_AGAIN, Move.STOP_AND_LAUNCH),
         (State.PLACED, Move.ADOPT, Move.STOP_AND_LAUNCH),
         (State.TOLD_SUCCEEDED, Move.TELL_AGAIN, Move.LAUNCH_ANEW),

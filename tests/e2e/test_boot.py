@@ -170,6 +170,22 @@ def test_members_know_who_they_are_and_report_one_by_one(site: Site) -> None:
     assert verdict.outcome is Outcome.FAILED
 
 
+def test_a_failed_machine_is_held_for_a_person_and_a_good_one_is_not(site: Site) -> None:
+    bad = site.launch(command="exit 3", hold_on_failure=600, max_runtime=2)
+    good = site.launch(command="true", hold_on_failure=600)
+    member = site.verdict(bad)
+    assert member.outcome is Outcome.FAILED
+    assert "held for 600 s" in member.evidence
+    assert site.verdict(good).outcome is Outcome.SUCCEEDED
+    assert site.cloud.states()[bad.ids[0]] == "running"
+    site.launcher.stop(bad)
+
+
+def test_a_hold_ends_by_itself(site: Site) -> None:
+    launch = site.launch(command="exit 3", hold_on_failure=2)
+    eventually(lambda: site.cloud.states()[launch.ids[0]] == "terminated", within=30)
+
+
 def test_every_receipt_is_of_this_launch(site: Site) -> None:
     launch = site.launch(command="true")
     site.verdict(launch)
