@@ -86,6 +86,9 @@ class FakeLauncher:
             elif seen:
                 self._change(member, state="terminated")
 
+    def explain(self, launch: Launch, member: str) -> tuple[str, ...]:
+        return ("--- the job's last lines:", f"the log of {member}")
+
     # --- what a test does to a member
 
     def end(self, member: str, exit_code: int = 0, at: datetime | None = None, **receipt: Any) -> None:

@@ -43,6 +43,8 @@ PHASES: dict[str, Phase] = {
 }
 #: The pauses before the same request is sent again after an answer that was no answer, in seconds.
 ASK_AGAIN = (1.0, 3.0, 8.0)
+#: What a post-mortem reads and shows: the log object is at most this long.
+LOG_LIMIT, LOG_LINES = 256 * 1024, 20
 STOPPED_BY = TAG_PREFIX + "stopped-by"
 #: DescribeInstances takes 200 values in one filter.
 FILTER_LIMIT = 200
@@ -271,6 +273,13 @@ class Ec2Launcher:
             if launcher.code_of(error) != "InvalidInstanceID.NotFound":
                 raise
 
+    def explain(self, launch: Launch, member: str) -> tuple[str, ...]:
+        box = self._box(launch)
+        log = _text(box.read(member, "job.log", LOG_LIMIT).data) if box else ""
+        said = _tail("the job's last lines", log, LOG_LINES)
+        # The console repeats the job's last lines; what matters there is what came before the job.
+        return said or _tail("the console's last lines", self._console(member), LOG_LINES)
+
     def _box(self, launch: Launch) -> ReceiptBox | None:
         place = S3Prefix.of(launch.receipts)
         return ReceiptBox(self._client, place) if place else None
@@ -294,6 +303,11 @@ def _joined(request: Request, instances: list[dict[str, Any]]) -> Launch:
     """The launch so far with the members of one more attempt, in the order of their index."""
     came = sorted(instances, key=lambda i: i.get("AmiLaunchIndex", 0))
     return request.launch.with_ids(request.launch.ids + tuple(i["InstanceId"] for i in came))
+
+
+def _tail(title: str, text: str, lines: int) -> tuple[str, ...]:
+    kept = [line.rstrip()[:300] for line in text.splitlines() if line.strip()][-lines:]
+    return (f"--- {title}:", *kept) if kept else ()
 
 
 def _text(data: bytes | None) -> str:

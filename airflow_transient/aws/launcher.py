@@ -28,7 +28,7 @@ ClientFactory = Callable[..., Any]
 
 
 class Launcher(Protocol):
-    """Four verbs over one kind of compute. Every implementation passes tests/contract; `testing.FakeLauncher` too."""
+    """Five verbs over one kind of compute. Every implementation passes tests/contract; `testing.FakeLauncher` too."""
 
     def prepare(self, spec: Any, key: LaunchKey, pool: Pool, now: datetime, so_far: Launch | None = None) -> Request:
         """Resolve one attempt to launch what `so_far` misses. Starts nothing. Raises SpecError or AccessError."""
@@ -44,6 +44,9 @@ class Launcher(Protocol):
 
     def stop(self, launch: Launch, why: str = BY_REQUEST) -> None:
         """End every member on purpose, leaving a mark that says why. Stopping twice is fine; the first mark stays."""
+
+    def explain(self, launch: Launch, member: str) -> tuple[str, ...]:
+        """What a person wants to read after a failure: the last lines of log and console. Best effort, never raises."""
 
 
 class Refused(LaunchError):

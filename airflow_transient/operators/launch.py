@@ -101,7 +101,8 @@ class LaunchOperator(BaseOperator):
         return self._wait(context, launcher, launch)
 
     def execute_complete(self, context: Context, event: Any = None, **_: Any) -> Any:
-        return self._tell(context, Verdict.from_dict(event))
+        launcher = TransientHook(self.aws_conn_id, self.region_name).launcher(self.kind)
+        return self._tell(context, launcher, Launch.from_dict(event["launch"]), Verdict.from_dict(event))
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Airflow resumes here when the trigger died or timed out, too: the launch lives on, so it is looked after."""
@@ -187,7 +188,7 @@ class LaunchOperator(BaseOperator):
                 launcher.stop(launch)
                 self.log.info("interrupted: terminated %s", ", ".join(launch.ids))
             raise
-        return self._tell(context, verdict)
+        return self._tell(context, launcher, launch, verdict)
 
     def _trigger(self, launch: Launch) -> LaunchTrigger:
         return LaunchTrigger(launch.to_dict(), self.aws_conn_id, self.region_name, self.poll_interval, self.kill)
@@ -212,13 +213,16 @@ class LaunchOperator(BaseOperator):
         while not self._killed and (left := end - time.monotonic()) > 0:
             time.sleep(min(left, 0.5))
 
-    def _tell(self, context: Context, verdict: Verdict) -> dict[str, Any]:
+    def _tell(self, context: Context, launcher: Launcher, launch: Launch, verdict: Verdict) -> dict[str, Any]:
         """Written down as told before it is told, so that a retry does not tell a dead launch again."""
         journal = Journal(context)
         said = verdict.to_dict()
         if intent := journal.read():
             journal.write(intent.told(said))
-        for line in verdict.lines():
+        told = verdict.lines()
+        if verdict.outcome is not Outcome.SUCCEEDED:
+            told += launcher.explain(launch, verdict.worst.id)
+        for line in told:
             self.log.info("%s", line)
         self.log.info("%s", ended_in_words(verdict))
         self.exit_codes.check(verdict)

@@ -66,7 +66,7 @@ class LaunchTrigger(BaseTrigger):
                     self.log.info("%s", words)
                     said = words
                 if verdict is not None:
-                    yield TriggerEvent(verdict)
+                    yield TriggerEvent({**verdict, "launch": self.launch})
                     return
                 await asyncio.sleep(self.poll_interval)
         except asyncio.CancelledError:

@@ -99,6 +99,16 @@ def test_a_machine_that_was_taken_back_was_interrupted(world: FakeLauncher) -> N
         op.execute_complete(ctx, event=run(trigger))
 
 
+def test_a_failure_brings_its_log(world: FakeLauncher, capsys: pytest.CaptureFixture[str]) -> None:
+    op, ctx = operator(), context()
+    trigger = defer(op, ctx)
+    (member,) = world.running()
+    world.end(member, 3, at=now())
+    with pytest.raises(errors.JobFailed):
+        op.execute_complete(ctx, event=run(trigger))
+    assert f"the log of {member}" in capsys.readouterr().out
+
+
 def test_a_failed_look_ends_nothing(world: FakeLauncher) -> None:
     trigger = defer(operator(), context())
     world.blind = True

@@ -190,3 +190,10 @@ def test_a_spot_pool_is_asked_for_spot(world: World) -> None:
     launch = world.launcher.launch(world.launcher.prepare(world.spec(market="spot"), world.key(), spot, now()))
     world.end(launch, 0)
     assert world.verdict(launch).outcome is Outcome.SUCCEEDED
+
+
+def test_a_post_mortem_never_raises(world: World) -> None:
+    launch = world.launch(world.spec(seconds=30))
+    assert isinstance(world.launcher.explain(launch, launch.ids[0]), tuple)
+    assert isinstance(world.launcher.explain(launch, "i-00000000000000000"), tuple)
+    world.launcher.stop(launch)
