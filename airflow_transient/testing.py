@@ -12,9 +12,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from airflow_transient.aws.launcher import Refused
 from airflow_transient.core import requests
-from airflow_transient.core.fallback import Scope
 from airflow_transient.core.launch import BY_REQUEST, Launch, LaunchKey, draft_launch
 from airflow_transient.core.requests import Request, Resolved
 from airflow_transient.core.spec import Ec2Spec, Pool
@@ -47,14 +45,15 @@ class FakeLauncher:
         arguments = requests.run_instances(spec, key, Resolved(spec.image.id), pool, draft)
         return Request(draft, pool, arguments, base64.b64encode(b"#!/bin/bash\n").decode())
 
-    def launch(self, request: Request) -> Launch:
+    def adopt(self, request: Request) -> Launch | None:
+        asked = self._asked.get(request.arguments["ClientToken"])
+        return asked[1] if asked else None
+
+    def launch(self, request: Request, again: bool = False) -> Launch:
         token = request.arguments["ClientToken"]
         self.calls.append(("launch", token))
         if token in self._asked:
-            asked, launch = self._asked[token]
-            if asked.call != request.call:
-                raise Refused(Scope.SPEC, "IdempotentParameterMismatch: the same token with other arguments")
-            return launch
+            return self._asked[token][1]
         if self.refuse:
             raise self.refuse.pop(0)
         count, first = min(request.arguments["MaxCount"], self.room), len(self.members) + 1
@@ -74,7 +73,7 @@ class FakeLauncher:
     def observe(self, launch: Launch, now: datetime) -> tuple[Sighting, ...]:
         unseen = "the network is down" if self.blind else "EC2 does not know it (yet)"
         known = {} if self.blind else self.members
-        return tuple(known.get(m, Sighting(m, Phase.UNKNOWN, note=unseen)) for m in launch.ids)
+        return tuple(known.get(m, Sighting(m, Phase.UNKNOWN, note=unseen, absent=not self.blind)) for m in launch.ids)
 
     def stop(self, launch: Launch, why: str = BY_REQUEST) -> None:
         self.calls.append(("stop", launch.ids))

@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timezone
 from types import FrameType
 from typing import Any
 
@@ -122,7 +122,6 @@ def summary(cloud: LocalCloud, code: int) -> list[str]:
     verdict = xcom()
     check.need(verdict.get("outcome") == "succeeded", f"the verdict in XCom is {verdict.get('outcome')!r}")
     say(f"  verdict        {verdict.get('outcome')} (XCom of {DAG_ID}.{TASK_ID}), result {verdict.get('result')}")
-    say(f"  billed         {verdict.get('billed_seconds')} s (EC2 bills 60 s at least)")
     left = [i["InstanceId"] for i in described(cloud) if i["State"]["Name"] != "terminated"]
     check.need(not left, f"left running: {left}")
     check.need(not cloud.sandbox_pids(), f"sandboxes are left: {cloud.sandbox_pids()}")
@@ -146,15 +145,30 @@ def tell_instance(cloud: LocalCloud, instance: dict[str, Any], check: Check) -> 
     say(f"  launched       {instance['LaunchTime']:%H:%M:%S} UTC")
     say(f"  job started    {clock(receipt.get('started'))}, ended {clock(receipt.get('ended'))}")
     say(f"  exit code      {receipt.get('exit_code')} (its receipt in S3)")
-    for line in read(cloud, objects, "job.log").decode(errors="replace").splitlines()[-3:]:
+    log = read(cloud, objects, "job.log").decode(errors="replace").splitlines()
+    for line in log[-3:]:
         say(f"  log            {line}")
+    seconds = billed(instance)
+    say(f"  billed         {seconds} s, as EC2 dates its life (60 s at least)")
     name, size = next(((k, s) for k, s in objects.items() if k.endswith("/pi.txt")), ("no object", 0))
     say(f"  result         s3://{BUCKET}/{name}, {size:,} bytes, {read(cloud, objects, 'pi.txt')[:12].decode()}…")
     check.need(state == "terminated", f"{member} is {state}")
+    check.need(bool(receipt.get("started") and receipt.get("ended")), f"{member} does not say when its job ran")
+    check.need(bool(log), "the job's log is empty")
+    check.need(seconds >= 60, f"{member} was billed {seconds} s")
     check.need(reason == "Client.InstanceInitiatedShutdown", f"{member} ended by {reason}, not by its own shutdown")
     check.need(receipt.get("exit_code") == 0, f"the receipt of {member} says {receipt or 'nothing'}")
     check.need(size > 0, "the result object is empty or missing")
     check.need(read(cloud, objects, "pi.txt").startswith(b"3.14159"), "what was uploaded is not pi")
+
+
+def billed(instance: dict[str, Any]) -> int:
+    """Seconds from EC2's own dates of launch and end; 0 where it does not tell the end."""
+    ended = re.search(r"\((\S+ \S+) (?:GMT|UTC)\)", instance.get("StateTransitionReason") or "")
+    if not ended:
+        return 0
+    end = datetime.strptime(ended[1], "%Y-%m-%d %H:%M:%S").replace(tzinfo=timezone.utc)
+    return max(60, round((end - instance["LaunchTime"]).total_seconds()))
 
 
 def kept(cloud: LocalCloud, member: str) -> dict[str, int]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_transient.aws import launcher
 from airflow_transient.aws.launcher import ClientFactory, Refused, words_of
@@ -31,7 +31,7 @@ from airflow_transient.core.verdict import (
     parse_result,
     receipts_on_console,
 )
-from airflow_transient.errors import LaunchError
+from airflow_transient.errors import LaunchError, Lost, TransientError
 
 PHASES: dict[str, Phase] = {
     "pending": Phase.STARTING,
@@ -43,6 +43,10 @@ PHASES: dict[str, Phase] = {
 }
 #: The pauses before the same request is sent again after an answer that was no answer, in seconds.
 ASK_AGAIN = (1.0, 3.0, 8.0)
+#: on_kill has five seconds (Airflow's task runner).
+STOP_AGAIN = (0.5, 1.0, 2.0)
+#: Refusals of a call and not of what it asks for: made before EC2 looks at the token.
+_CALL_ITSELF = (Scope.SPEC, Scope.ACCESS)
 #: What a post-mortem reads and shows: the log object is at most this long.
 LOG_LIMIT, LOG_LINES = 256 * 1024, 20
 STOPPED_BY = TAG_PREFIX + "stopped-by"
@@ -116,48 +120,73 @@ class Ec2Launcher:
             return ()
         return (f"{words[life]}: after that the console and the instance's own role are the channels",)
 
-    def launch(self, request: Request) -> Launch:
-        """The same bytes, again after an unclear answer: one token starts once."""
-        ec2 = self._client("ec2")
+    def launch(self, request: Request, again: bool = False) -> Launch:
+        """The same bytes, again after an unclear answer: one token starts once.
+
+        After an unclear answer, ours or an earlier try's (`again`), a refusal of the call itself (no permission,
+        expired request) says nothing about what the first asking did: it stays asked for, and is looked up by token.
+        """
         last: Exception | None = None
         for pause in (*ASK_AGAIN, None):
             try:
-                answer = ec2.run_instances(**request.call)
-                return _joined(request, answer["Instances"])
-            except (NoCredentialsError, ParamValidationError) as error:
-                raise Refused(
-                    Scope.ACCESS if isinstance(error, NoCredentialsError) else Scope.SPEC, words_of(error)
-                ) from error
-            except (ClientError, BotoCoreError) as error:
+                return _joined(request, self._client("ec2").run_instances(**request.call)["Instances"])
+            except (ClientError, BotoCoreError, TransientError) as error:
                 last = error
                 scope = launcher.scope_of_error(error)
-                if scope is Scope.TOKEN_OVER:
-                    return self._find(ec2, request)
+                if scope is Scope.TOKEN_USED:
+                    return self._used(request)
+                if scope in _CALL_ITSELF and again:
+                    break
                 if scope not in (Scope.UNCLEAR, Scope.PACE):
                     raise Refused(scope, words_of(error)) from error
+                again = again or scope is Scope.UNCLEAR
             if pause is not None:
                 self._sleep(pause * (0.5 + secrets.randbelow(1000) / 1000))
+        if launch := self.adopt(request):
+            return launch
         token = request.arguments["ClientToken"]
-        raise LaunchError(f"launch {token}: EC2 gave no clear answer: {words_of(last or Exception())}")
+        raise LaunchError(f"launch {token}: EC2 gave no clear answer: {words_of(last or Exception())}") from last
 
-    def _find(self, ec2: Any, request: Request) -> Launch:
-        """It was launched and is over (IdempotentInstanceTerminated): find it by its token, to be judged."""
-        found = list(_describe(ec2, [{"Name": "client-token", "Values": [request.arguments["ClientToken"]]}]))
-        if not found:
-            raise Refused(Scope.POOL, "it was launched, ended, and EC2 has forgotten it")
-        return _joined(request, found)
+    def adopt(self, request: Request) -> Launch | None:
+        """By the token, in every state EC2 still shows. Raises LaunchError where EC2 does not answer."""
+        token = [{"Name": "client-token", "Values": [request.arguments["ClientToken"]]}]
+        for pause in (*ASK_AGAIN, None):
+            with launcher.said_plainly("ec2:DescribeInstances"):
+                if found := list(_describe(self._client("ec2"), token)):
+                    return _joined(request, found)
+            if pause is not None:
+                self._sleep(pause)
+        return None
+
+    def _used(self, request: Request) -> Launch:
+        """This token has launched before, and is over or was asked with other words: find it, never launch."""
+        if launch := self.adopt(request):
+            return launch
+        box, known = self._box(request.launch), request.launch.ids
+        if ids := tuple(m for m in box.members() if m not in known) if box else ():
+            return request.launch.with_ids(known + ids)
+        raise Lost(
+            f"launch {request.arguments['ClientToken']} has run before, and EC2 has forgotten it: no receipt is left"
+        )
 
     # --- look
 
     def observe(self, launch: Launch, now: datetime) -> tuple[Sighting, ...]:
         try:
             seen = {i["InstanceId"]: i for i in self._instances(launch.ids)}
-            note = "EC2 does not know it (yet)"
         except (ClientError, BotoCoreError, LaunchError) as error:
-            seen, note = {}, words_of(error)
+            return tuple(Sighting(member, Phase.UNKNOWN, note=words_of(error)) for member in launch.ids)
         return tuple(
-            self._sighting(launch, seen[member], now) if member in seen else Sighting(member, Phase.UNKNOWN, note=note)
+            self._sighting(launch, seen[member], now) if member in seen else self._absent(launch, member)
             for member in launch.ids
+        )
+
+    def _absent(self, launch: Launch, member: str) -> Sighting:
+        """Too new for EC2, or forgotten by it, an hour after its end: then the receipt is all there is."""
+        receipt, note = self._receipt(launch, member), "EC2 does not know it"
+        result, fault = self._result(self._box(launch), launch, member, receipt)
+        return Sighting(
+            member, Phase.UNKNOWN, receipt=receipt, result=result, result_error=fault, absent=True, note=note
         )
 
     def _instances(self, ids: tuple[str, ...]) -> Iterator[dict[str, Any]]:
@@ -183,8 +212,10 @@ class Ec2Launcher:
             return Sighting(member, phase, **common)
         started, note = self._started(launch, member)
         evidence = None
-        if not started and now > launch.boot_by:
-            evidence = boot_evidence(self._console(member), launch.nonce)
+        if not started and now > launch.boot_by:  # no way out to the bucket, or no boot: the console tells which
+            console = self._console(member)
+            started = receipts_on_console(console, launch.nonce)[0]
+            evidence = boot_evidence(console, launch.nonce)
         held = self._receipt(launch, member) if launch.hold_seconds and started else None
         return Sighting(member, phase, started=started, receipt=held, boot_evidence=evidence, note=note, **common)
 
@@ -247,15 +278,28 @@ class Ec2Launcher:
         """TerminateInstances by id: idempotent, and an id that is gone is what was wanted."""
         if not launch.ids:
             return
-        ec2 = self._client("ec2")
-        self._mark(ec2, launch, why)
-        try:
-            ec2.terminate_instances(InstanceIds=list(launch.ids))
-        except ClientError as error:
-            if launcher.code_of(error) != "InvalidInstanceID.NotFound":
-                raise
-            for member in launch.ids:  # one unknown id refuses the whole call
-                self._stop_one(ec2, member)
+        with launcher.said_plainly("ec2:TerminateInstances"):
+            ec2 = self._client("ec2")
+            self._mark(ec2, launch, why)
+            try:
+                ec2.terminate_instances(InstanceIds=list(launch.ids))
+            except ClientError as error:
+                if launcher.code_of(error) != "InvalidInstanceID.NotFound":
+                    raise
+                for member in launch.ids:  # one unknown id refuses the whole call
+                    self._stop_one(ec2, member)
+
+    def _stop_one(self, ec2: Any, member: str) -> None:
+        """EC2 may not know yet what it has just started: NotFound is believed after a few seconds."""
+        for pause in (*STOP_AGAIN, None):
+            try:
+                ec2.terminate_instances(InstanceIds=[member])
+                return
+            except ClientError as error:
+                if launcher.code_of(error) != "InvalidInstanceID.NotFound":
+                    raise
+            if pause is not None:
+                self._sleep(pause)
 
     def _mark(self, ec2: Any, launch: Launch, why: str) -> None:
         """Best effort, and only on what is still up: the first mark is the true one."""
@@ -265,13 +309,6 @@ class Ec2Launcher:
                 ec2.create_tags(Resources=up, Tags=[{"Key": STOPPED_BY, "Value": why}])
         except (ClientError, BotoCoreError):
             return  # without the permission to tag, EC2's own reason and the deadline must do
-
-    def _stop_one(self, ec2: Any, member: str) -> None:
-        try:
-            ec2.terminate_instances(InstanceIds=[member])
-        except ClientError as error:
-            if launcher.code_of(error) != "InvalidInstanceID.NotFound":
-                raise
 
     def explain(self, launch: Launch, member: str) -> tuple[str, ...]:
         box = self._box(launch)

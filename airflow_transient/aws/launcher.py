@@ -28,16 +28,21 @@ ClientFactory = Callable[..., Any]
 
 
 class Launcher(Protocol):
-    """Five verbs over one kind of compute. Every implementation passes tests/contract; `testing.FakeLauncher` too."""
+    """Six verbs over one kind of compute. Every implementation passes tests/contract; `testing.FakeLauncher` too."""
 
     def prepare(self, spec: Any, key: LaunchKey, pool: Pool, now: datetime, so_far: Launch | None = None) -> Request:
         """Resolve one attempt to launch what `so_far` misses. Starts nothing. Raises SpecError or AccessError."""
 
-    def launch(self, request: Request) -> Launch:
+    def launch(self, request: Request, again: bool = False) -> Launch:
         """Ask for it; asking twice starts once. The launch so far with what came: all, or what there is room for.
 
-        Raises Refused; any other failure leaves it unknown.
+        Raises Refused where nothing was started by this token; any other failure leaves that unknown.
+
+        :param again: whether an earlier process may have asked already.
         """
+
+    def adopt(self, request: Request) -> Launch | None:
+        """What this request has started, whoever asked; None where nothing is to be found."""
 
     def observe(self, launch: Launch, now: datetime) -> tuple[Sighting, ...]:
         """Look once at every member. Never raises for what AWS answers: a failed look is Phase.UNKNOWN."""
@@ -73,16 +78,20 @@ def words_of(error: Exception) -> str:
     return f"{said.get('Code')}: {str(said.get('Message', '')).split(' Encoded authorization')[0]}"
 
 
-def scope_of_error(error: Exception) -> Scope:
-    return scope_of(code_of(error), status_of(error))
-
-
 #: Raised before anything was sent.
 _NEVER_SENT: dict[type[BotoCoreError], str] = {
     NoCredentialsError: "no AWS credentials: give the connection a key, or the worker a role",
     PartialCredentialsError: "half of the AWS credentials is missing",
     NoRegionError: "no AWS region: give region_name, or set it in the connection",
 }
+
+
+def scope_of_error(error: Exception) -> Scope:
+    if isinstance(error, tuple(_NEVER_SENT)):
+        return Scope.ACCESS
+    if isinstance(error, ParamValidationError | TransientError):
+        return Scope.SPEC
+    return scope_of(code_of(error), status_of(error))
 
 
 @contextmanager

@@ -31,7 +31,7 @@ class Placing:
     def place(self, launcher: Launcher, spec: Ec2Spec, intent: Intent) -> Launch:
         """All of it, placed. Raises CapacityError when every pool has refused, naming each."""
         if intent.request is not None:
-            intent = self._ask(launcher, intent, intent.request)
+            intent = self._ask_again(launcher, intent, intent.request)
         while not (launch := intent.launch) or missing(spec, intent):
             pools = pools_left(spec.pools(), [(r.pool, r.scope) for r in intent.refusals])
             if not pools:
@@ -39,6 +39,17 @@ class Placing:
             intent = self._try(launcher, spec, intent, pools[0])
         self.remember(intent.complete())
         return launch
+
+    def _ask_again(self, launcher: Launcher, intent: Intent, request: Request) -> Intent:
+        """Somebody may have asked before. What nobody has started by its boot_by is not started late."""
+        if self.clock() < request.launch.boot_by:
+            return self._ask(launcher, intent, request, again=True)
+        if launch := launcher.adopt(request):
+            intent = intent.placed(launch)
+        else:
+            intent = intent.refused(Refusal(request.pool, Scope.STALE, "asked long ago, and never started"))
+        self.remember(intent)
+        return intent
 
     def _try(self, launcher: Launcher, spec: Ec2Spec, intent: Intent, pool: Pool) -> Intent:
         intent = intent.next_attempt()
@@ -50,10 +61,10 @@ class Placing:
         self.remember(intent)
         return self._ask(launcher, intent, request)
 
-    def _ask(self, launcher: Launcher, intent: Intent, request: Request) -> Intent:
+    def _ask(self, launcher: Launcher, intent: Intent, request: Request, again: bool = False) -> Intent:
         pool = request.pool
         try:
-            intent = intent.placed(launcher.launch(request))
+            intent = intent.placed(launcher.launch(request, again))
             self._some_came(request, intent)
         except Refused as refusal:
             intent = intent.refused(Refusal(pool, refusal.scope, str(refusal)))

@@ -6,6 +6,7 @@ us-east-1 and eu-west-1, which buckets under SSE-KMS refuse.
 
 from __future__ import annotations
 
+import http.client
 import json
 import urllib.error
 import urllib.request
@@ -20,7 +21,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from airflow_transient.aws.launcher import ClientFactory, code_of, said_plainly, status_of, words_of
 from airflow_transient.core.bootscript import ReportForm
 from airflow_transient.core.spec import RESULT_LIMIT, S3Prefix
-from airflow_transient.errors import AccessError, LaunchError, SpecError
+from airflow_transient.errors import AccessError, LaunchError, SpecError, TransientError
 
 #: The largest object a member may leave; S3 takes 5 GB by POST. Our own reads are bounded one by one.
 OBJECT_LIMIT = 5 * 1000**3
@@ -100,7 +101,7 @@ class ReceiptBox:
                 f"results: writing to {self.place} was refused with HTTP {error.code}: s3:PutObject on "
                 f"{self.place}* is needed ({_code_in(answer)})"
             ) from error
-        except OSError as error:
+        except (OSError, http.client.HTTPException) as error:
             raise LaunchError(f"results: {form.url} cannot be reached: {error}") from error
 
     def keep_script(self, script: str, lifetime: timedelta) -> str:
@@ -112,13 +113,25 @@ class ReceiptBox:
         url: str = s3.generate_presigned_url("get_object", Params=where, ExpiresIn=int(lifetime.total_seconds()))
         return url
 
+    def members(self) -> tuple[str, ...]:
+        """Who has left anything here."""
+        try:
+            s3 = self._client("s3", region_name=self.region())
+            pages = s3.get_paginator("list_objects_v2").paginate(
+                Bucket=self.place.bucket, Prefix=self.place.prefix, Delimiter="/"
+            )
+            folders = [found["Prefix"] for page in pages for found in page.get("CommonPrefixes", ())]
+        except (ClientError, BotoCoreError, TransientError, OSError):
+            return ()
+        return tuple(folder.removeprefix(self.place.prefix).strip("/") for folder in folders)
+
     def read(self, member: str, name: str, limit: int = RESULT_LIMIT) -> Read:
         """One object of one member. A 403 is not "no such object": without s3:ListBucket S3 says 403 for both."""
         key = f"{self.place.prefix}{member}/{name}"
         try:
             answer = self._client("s3", region_name=self.region()).get_object(Bucket=self.place.bucket, Key=key)
             return Read(answer["Body"].read(limit + 1))
-        except (ClientError, BotoCoreError, LaunchError, SpecError, OSError) as error:
+        except (ClientError, BotoCoreError, TransientError, OSError) as error:
             if code_of(error) in ("NoSuchKey", "404"):
                 return Read(None)
             return Read(None, known=False, note=f"s3://{self.place.bucket}/{key}: {words_of(error)}")

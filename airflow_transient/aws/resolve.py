@@ -25,15 +25,29 @@ def resolve(client: ClientFactory, spec: Ec2Spec) -> Resolved:
         raise SpecError(
             f"{image_id} is an instance-store image: EC2 cannot terminate those on shutdown; use an EBS image"
         )
-    mappings = image.get("BlockDeviceMappings", []) + template.get("BlockDeviceMappings", [])
-    lasting = {m["DeviceName"]: m["Ebs"].get("VolumeSize") for m in mappings if _lasts(m)}
     return Resolved(
-        image_id, image.get("RootDeviceName"), tuple(sorted(lasting.items())), bool(template.get("UserData"))
+        image_id=image_id,
+        root_device=image.get("RootDeviceName"),
+        devices=_lasting(image) | _ebs(template),
+        template_version=template.get("VersionNumber"),
+        hibernates=bool(template.get("HibernationOptions", {}).get("Configured")),
+        replaces_user_data=bool(template.get("UserData")),
     )
 
 
-def _lasts(mapping: dict[str, Any]) -> bool:
-    return mapping.get("Ebs", {}).get("DeleteOnTermination") is False
+def _lasting(image: dict[str, Any]) -> dict[str, Any]:
+    """The image's volumes that would outlive the machine. Size aside, EC2 takes the rest from the image itself."""
+    found = {m["DeviceName"]: m.get("Ebs", {}) for m in image.get("BlockDeviceMappings", [])}
+    return {
+        name: {"VolumeSize": ebs["VolumeSize"]} if "VolumeSize" in ebs else {}
+        for name, ebs in found.items()
+        if ebs.get("DeleteOnTermination") is False
+    }
+
+
+def _ebs(template: dict[str, Any]) -> dict[str, Any]:
+    """The template's volumes, whole: a mapping in the call replaces the template's of the same name."""
+    return {m["DeviceName"]: m["Ebs"] for m in template.get("BlockDeviceMappings", []) if m.get("Ebs")}
 
 
 def _image_id(client: ClientFactory, image: Image) -> str | None:
@@ -91,7 +105,7 @@ def _template(ec2: Any, spec: Ec2Spec) -> dict[str, Any]:
     if not versions:
         raise SpecError(f"launch template {asked} has no such version")
     data: dict[str, Any] = versions[0]["LaunchTemplateData"]
-    return data
+    return {**data, "VersionNumber": str(versions[0]["VersionNumber"])}
 
 
 def _check_template(spec: Ec2Spec, template: dict[str, Any]) -> None:

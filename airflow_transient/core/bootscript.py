@@ -121,12 +121,12 @@ umask 077
 url={shlex.quote(script_url)}
 file=/run/transient-boot
 for try in 1 2 3 4 5; do
-  if command -v curl >/dev/null; then printf 'url = "%s"\\n' "$url" | curl -fsS -m 60 -K - -o $file && break
-  else URL="$url" python3 -c {shlex.quote(fetch)} >$file && break
+  if command -v curl >/dev/null; then printf 'url = "%s"\\n' "$url" | curl -fsS -m 60 -K - -o $file && got=1 && break
+  else URL="$url" python3 -c {shlex.quote(fetch)} >$file && got=1 && break
   fi
   sleep 2
 done
-[ -s $file ] && exec /bin/bash $file
+[ -n "${{got-}}" ] && exec /bin/bash $file
 printf '\\nTRANSIENT %s\\n' {shlex.quote(failed)} | tee /dev/console
 shutdown -h now || poweroff -f
 """

@@ -21,8 +21,9 @@ class Scope(str, Enum):
     MARKET = "this market (on-demand or spot)"
     SPEC = "the request itself: the author's move"
     ACCESS = "the credentials: an administrator's move"
+    STALE = "nothing: it was asked too long ago to be started now"
     PACE = "too many calls: the same again, later"
-    TOKEN_OVER = "launched before, and over"
+    TOKEN_USED = "this token has launched before"
     UNCLEAR = "no clear answer: it may have been launched"
 
 
@@ -48,7 +49,8 @@ REFUSALS: dict[str, Scope] = {
     "ThrottlingException": Scope.PACE,
     "RequestThrottled": Scope.PACE,
     "EC2ThrottledException": Scope.PACE,
-    "IdempotentInstanceTerminated": Scope.TOKEN_OVER,
+    "IdempotentInstanceTerminated": Scope.TOKEN_USED,
+    "IdempotentParameterMismatch": Scope.TOKEN_USED,
     "UnauthorizedOperation": Scope.ACCESS,
     "AccessDenied": Scope.ACCESS,
     "AccessDeniedException": Scope.ACCESS,
@@ -82,6 +84,7 @@ def _speaks_of(scope: Scope, refused: Pool, pool: Pool) -> bool:
         Scope.SUBNET: refused.subnet_id == pool.subnet_id,
         Scope.TYPE: refused.instance_type == pool.instance_type,
         Scope.MARKET: refused.market == pool.market,
+        Scope.STALE: False,
     }.get(scope, refused == pool)
 
 

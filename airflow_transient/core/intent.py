@@ -99,6 +99,14 @@ class Intent:
         state = State.TOLD_SUCCEEDED if verdict["outcome"] == "succeeded" else State.TOLD_FAILED
         return replace(self, state=state, verdict=verdict if state is State.TOLD_SUCCEEDED else None)
 
+    def slim(self) -> Intent:
+        """Without what jobs handed back, where that is too much for the store: how it ended is kept."""
+        if not self.verdict:
+            return self
+        note = {"result_error": "result unavailable: too large to be told twice"}
+        members = [{k: v for k, v in m.items() if k != "result"} | note for m in self.verdict.get("members", ())]
+        return replace(self, verdict={**self.verdict, "members": members, "result": None})
+
     def resuming(self) -> Intent:
         """Its trigger died, and it gets another one."""
         return replace(self, resumed=self.resumed + 1)

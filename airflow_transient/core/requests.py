@@ -31,12 +31,15 @@ class Resolved:
     """
     What AWS said the spec's words mean today.
 
-    `lasting_devices` are (name, GiB) of volumes that would outlive the machine if nobody said otherwise.
+    `devices` are those of the launch template, and those of the image that would outlive the machine: name -> what EC2
+    calls Ebs. `template_version` is a number: $Latest may be another one when the same request is sent again.
     """
 
     image_id: str | None
     root_device: str | None = None
-    lasting_devices: tuple[tuple[str, int | None], ...] = ()
+    devices: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    template_version: str | None = None
+    hibernates: bool = False
     replaces_user_data: bool = False
 
 
@@ -87,11 +90,19 @@ def run_instances(spec: Ec2Spec, key: LaunchKey, resolved: Resolved, pool: Pool,
         "InstanceType": pool.instance_type,
         "KeyName": spec.key_name,
         "IamInstanceProfile": _profile(spec.instance_profile),
-        "LaunchTemplate": spec.launch_template.argument if spec.launch_template else None,
+        "LaunchTemplate": _template(spec, resolved),
+        "HibernationOptions": {"Configured": False} if resolved.hibernates else None,
         "BlockDeviceMappings": _devices(spec, resolved),
         "InstanceMarketOptions": SPOT if pool.market == "spot" else None,
     }
     return asked | {name: value for name, value in wanted.items() if value} | _network(spec, pool)
+
+
+def _template(spec: Ec2Spec, resolved: Resolved) -> dict[str, str]:
+    if not spec.launch_template:
+        return {}
+    asked = spec.launch_template.argument
+    return {**asked, "Version": resolved.template_version or asked["Version"]}
 
 
 def _profile(words: str | None) -> dict[str, str]:
@@ -100,14 +111,12 @@ def _profile(words: str | None) -> dict[str, str]:
 
 def _devices(spec: Ec2Spec, resolved: Resolved) -> list[dict[str, Any]]:
     """The root volume's size, and no volume outlives its machine."""
-    devices: dict[str, dict[str, Any]] = {
-        name: {"DeleteOnTermination": True, **({"VolumeSize": size} if size else {})}
-        for name, size in resolved.lasting_devices
-    }
+    devices = {name: {**ebs, "DeleteOnTermination": True} for name, ebs in sorted(resolved.devices.items())}
     if spec.volume_size:
         if not resolved.root_device:
             raise SpecError("volume_size needs the name of the image's root device, and the image does not tell it")
-        devices[resolved.root_device] = {"DeleteOnTermination": True, "VolumeSize": spec.volume_size}
+        root = devices.get(resolved.root_device, {"DeleteOnTermination": True})
+        devices[resolved.root_device] = {**root, "VolumeSize": spec.volume_size}
     return [{"DeviceName": name, "Ebs": ebs} for name, ebs in devices.items()]
 
 

@@ -39,6 +39,7 @@ MAX_HOLD = timedelta(hours=24)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _SECRET = re.compile(r"(arn:aws[a-z-]*:(secretsmanager|ssm):[a-z0-9-]+:\d{12}:(secret:|parameter/)\S+|/[\w./-]+)\Z")
 _BUCKET = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(.*))?\Z", re.DOTALL)
+_ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/\S+\Z")
 _AMI = re.compile(r"ami-[0-9a-f]{8,17}\Z")
 
 
@@ -121,7 +122,7 @@ class S3Prefix:
     def of(cls, words: Any) -> S3Prefix | None:
         if not words:
             return None
-        match = _BUCKET.match(str(words))
+        match = _BUCKET.match(str(words).strip())
         if not match:
             raise SpecError(f"results is an address such as s3://bucket/prefix, not {words!r}")
         prefix = (match[2] or "").strip("/")
@@ -149,6 +150,7 @@ class Ec2Spec:
     count: int = 1
     market: str = "on-demand"
     hold_on_failure: timedelta = timedelta(0)
+    kill_schedule_role: str | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict)
     max_runtime: timedelta = timedelta(hours=1)
@@ -169,6 +171,8 @@ class Ec2Spec:
             raise SpecError(f"market is {self.market!r}: it must be one of {', '.join(MARKETS)}")
         if not timedelta(0) <= self.hold_on_failure <= MAX_HOLD:
             raise SpecError(f"hold_on_failure is {self.hold_on_failure}: it must be from 0 to {MAX_HOLD}")
+        if self.kill_schedule_role and not _ROLE.match(self.kill_schedule_role):
+            raise SpecError(f"kill_schedule_role is the ARN of a role, not {self.kill_schedule_role!r}")
         if not self.image and not self.launch_template:
             raise SpecError("which image? give image_id, image_ssm_parameter, image_name or a launch_template")
         if not self.instance_types and not self.launch_template:
@@ -184,21 +188,22 @@ class Ec2Spec:
             command=tuple(map(str, command)) if isinstance(command, list | tuple) else command,
             script=words.get("script"),
             image=Image(
-                words.get("image_id") or None,
-                words.get("image_ssm_parameter") or None,
-                words.get("image_name") or None,
+                text(words.get("image_id"), "image_id"),
+                text(words.get("image_ssm_parameter"), "image_ssm_parameter"),
+                text(words.get("image_name"), "image_name"),
                 names(words.get("image_owners")),
             ),
             instance_types=names(words.get("instance_type")),
             subnet_ids=names(words.get("subnet_ids")),
             security_group_ids=names(words.get("security_group_ids")),
-            instance_profile=words.get("instance_profile") or None,
-            key_name=words.get("key_name") or None,
+            instance_profile=text(words.get("instance_profile"), "instance_profile"),
+            key_name=text(words.get("key_name"), "key_name"),
             volume_size=whole(words.get("volume_size"), "volume_size"),
             launch_template=LaunchTemplate.of(words.get("launch_template")),
             associate_public_ip=truth(words.get("associate_public_ip"), "associate_public_ip"),
             count=whole(words.get("count", 1), "count") or 0,
-            market=words.get("market") or "on-demand",
+            kill_schedule_role=text(words.get("kill_schedule_role"), "kill_schedule_role"),
+            market=text(words.get("market"), "market") or "on-demand",
             hold_on_failure=duration(words.get("hold_on_failure") or 0, "hold_on_failure"),
             environment=pairs(words.get("environment"), "environment"),
             secrets=pairs(words.get("secrets"), "secrets"),
@@ -246,6 +251,13 @@ def pairs(words: Any, what: str) -> dict[str, str]:
         if not isinstance(value, str | int | float | bool):
             raise SpecError(f"{what}[{name!r}] is {type(value).__name__}: give text, a number or a boolean")
     return {str(k): v if isinstance(v, str) else json.dumps(v) for k, v in words.items()}
+
+
+def text(words: Any, what: str) -> str | None:
+    """A name without the spaces around it; None where there is none."""
+    if words is None or isinstance(words, str):
+        return (words or "").strip() or None
+    raise SpecError(f"{what} is text, not {words!r}")
 
 
 def whole(words: Any, what: str) -> int | None:

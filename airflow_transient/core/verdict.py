@@ -23,6 +23,8 @@ MIN_BILLED = timedelta(seconds=60)
 CONSOLE_DELAY = timedelta(minutes=3)
 #: A stop that AWS has accepted shows within minutes; after that the machine is reported as still there.
 STOP_GRACE = timedelta(minutes=10)
+#: How long past its deadline a launch is asked for that nobody answers for: expired credentials, a deleted connection.
+UNANSWERED = timedelta(hours=24)
 
 
 class Phase(str, Enum):
@@ -128,7 +130,8 @@ class Receipt:
 class Sighting:
     """
     One look at one member. `note` says what could not be seen, `reason` is EC2's StateReason code, `stopped_by` the
-    mark that one of us left when stopping it.
+    mark that one of us left when stopping it. `absent`: EC2 answered and does not know it, which it does of what is too
+    new and of what ended an hour ago; without it, UNKNOWN is a look that failed.
     """
 
     member: str
@@ -145,6 +148,7 @@ class Sighting:
     result_error: str | None = None
     boot_evidence: str | None = None
     stopped_by: str | None = None
+    absent: bool = False
     note: str | None = None
 
 
@@ -272,6 +276,14 @@ def judge_member(launch: Launch, seen: Sighting, now: datetime) -> Member | None
     return _member(seen, now, *_by_reason(launch, seen, now))
 
 
+def _forgotten(seen: Sighting, receipt: Receipt, now: datetime) -> Member:
+    """It ended more than an hour ago, and EC2 has forgotten it: its receipt has not."""
+    told = _by_receipt(receipt, seen)
+    if told is None:
+        told = Outcome.INTERRUPTED, "its machine was shut down under it, and EC2 no longer says by whom"
+    return _member(seen, now, *told)
+
+
 def _held(launch: Launch, seen: Sighting, now: datetime) -> Member | None:
     """The job has ended badly, and its machine is kept up for a person to look at."""
     told = _by_receipt(seen.receipt, seen) if seen.receipt else None
@@ -281,10 +293,12 @@ def _held(launch: Launch, seen: Sighting, now: datetime) -> Member | None:
 
 
 def _not_ended(launch: Launch, seen: Sighting, now: datetime) -> Member | None:
-    if now < launch.deadline + STOP_GRACE:
+    if seen.absent and seen.receipt and seen.receipt.final:
+        return _forgotten(seen, seen.receipt, now)
+    if now < launch.deadline + (STOP_GRACE if seen.absent or seen.phase is not Phase.UNKNOWN else UNANSWERED):
         return None
     if seen.phase is Phase.UNKNOWN:
-        return _member(seen, now, Outcome.LOST, f"not found by EC2 and no receipt ({seen.note or 'no such instance'})")
+        return _member(seen, now, Outcome.LOST, f"no receipt, and not seen long past its deadline: {seen.note}")
     return _member(
         seen, now, Outcome.OVERDUE, f"stopped at its deadline, but EC2 still says {seen.state}: look at it by hand"
     )

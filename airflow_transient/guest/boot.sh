@@ -18,8 +18,8 @@ BOOTED=$(date -u +%Y-%m-%dT%H:%M:%SZ)
 # Two ways to keep a program apart from ours: systemd's, and a session of its own.
 systemd() { [ -d /run/systemd/system ] && command -v systemd-run >/dev/null; }
 apart() {
-  if systemd; then systemd-run --quiet --collect --unit="$1" -p OOMScoreAdjust=-1000 /bin/bash "$2"
-  else setsid /bin/bash "$2" </dev/null >/dev/null 2>&1 & fi
+  systemd && systemd-run --quiet --collect --unit="$1" -p OOMScoreAdjust=-1000 /bin/bash "$2" && return
+  setsid /bin/bash "$2" </dev/null >/dev/null 2>&1 &
 }
 
 # Before anything else: the timer. It counts from boot, lives apart from the job, and is no `shutdown +N`, which a
@@ -44,6 +44,11 @@ sleep $GRACE
 END
 apart transient-timer "$D/timer"
 TIMER=${!-}
+
+# User data runs once in a machine's life: after a reboot nothing of this would be there, so a second boot ends it.
+mkdir -p /var/lib/cloud/scripts/per-boot
+{ echo '#!/bin/bash'; cat "$D/off"; } >/var/lib/cloud/scripts/per-boot/transient-off
+chmod 700 /var/lib/cloud/scripts/per-boot/transient-off
 
 # One marker line is the whole report where there is no network and no permission.
 if { : >/dev/console; } 2>/dev/null; then CONSOLE=/dev/console; else CONSOLE=/dev/stdout; fi
@@ -77,16 +82,19 @@ declare -p WITH FORM_URL BUCKET PREFIX ME D >"$D/vars"
 { echo '#!/bin/bash'; echo ". $D/vars"; cat; } >"$X/put" <<'END'
 [ -n "$FORM_URL$BUCKET" ] || { echo "put: this launch was given no results" >&2; exit 1; }
 key="$PREFIX$ME/${2:-$(basename "$1")}"
+limit=${TRANSIENT_PUT_LIMIT:-3600}
 case $WITH in
-  curl) curl -fsS --connect-timeout 10 -m "${LIMIT:-3600}" --retry 2 --retry-delay 1 -o /dev/null -K "$D/form" \
-    --form-string "key=$key" -F "file=@$1" "$FORM_URL" && exit ;;
-  python3) python3 "$D/hands.py" post "$FORM_URL" "$D/form" "$key" "$1" && exit ;;
+  curl)
+    file=${1//\\/\\\\}
+    timeout "$limit" curl -fsS --connect-timeout 10 --retry 2 --retry-delay 1 -o /dev/null -K "$D/form" \
+      --form-string "key=$key" -F "file=@\"${file//\"/\\\"}\"" "$FORM_URL" && exit ;;
+  python3) timeout "$limit" python3 "$D/hands.py" post "$FORM_URL" "$D/form" "$key" "$1" && exit ;;
 esac
-command -v aws >/dev/null && exec aws s3 cp --only-show-errors "$1" "s3://$BUCKET/$key"
+command -v aws >/dev/null && exec timeout "$limit" aws s3 cp --only-show-errors "$1" "s3://$BUCKET/$key"
 exit 1
 END
 chmod 700 "$X/put"
-put() { LIMIT=60 "$X/put" "$2" "$1"; }
+put() { TRANSIENT_PUT_LIMIT=25 "$X/put" "$2" "$1"; }
 
 # receipt PHASE [MORE]
 receipt() {
@@ -108,14 +116,16 @@ finish() {
   if [ -s "$D/ended" ]; then
     read -r result how status <"$D/ended"
     case $how in
-      killed | dumped) signal=SIG$status; cause=signal; code= ;;
+      # As shells say it: 128 and the signal's number.
+      killed | dumped) signal=SIG$status; cause=signal; code=$((128 + $(kill -l "$status"))) ;;
       *) code=$status ;;
     esac
     [ "$result" = oom-kill ] && cause=oom-kill
-  elif [ "$code" -gt 128 ] && signal=$(kill -l $((code - 128)) 2>/dev/null); then
-    signal=SIG$signal
-    cause=signal
-    code=
+  else
+    # A shell's word for a signal; of the numbers that jobs rarely choose themselves.
+    case $((code - 128)) in
+      1 | 2 | 3 | 4 | 6 | 7 | 8 | 9 | 11 | 13 | 14 | 15 | 24) signal=SIG$(kill -l $((code - 128))); cause=signal ;;
+    esac
   fi
   stopping && phase=cut
   [ -n "$NOTE" ] && cause=setup
@@ -127,15 +137,16 @@ finish() {
   [ -n "$NOTE" ] && more="$more,\"note\":\"$NOTE\""
   [ -e "$D/result.json" ] && more="$more,\"result_bytes\":$(stat -c %s "$D/result.json")"
   [ -n "${SENDER-}" ] && kill "$SENDER" 2>/dev/null
-  # The machine may lose its network at any moment when it is being cut down: the shortest report first.
+  # The console first: uploads may take their time. The network of a machine that is being cut down may go at any
+  # moment: then the shortest report goes first.
   receipt $phase "$more" >"$D/receipt"
+  tell "$(cat "$D/receipt")"
   if [ $phase = cut ]; then put receipt.json "$D/receipt" 2>/dev/null; fi
   [ -e "$D/result.json" ] && put result.json "$D/result.json"
   tail -c 262144 "$LOG" >"$D/tail" && put job.log "$D/tail"
   # The receipt goes last: who reads it may rely on the log and the result.
   if [ $phase = end ]; then put receipt.json "$D/receipt"; fi
   { echo; echo "last lines of the job's output:"; tail -n 20 "$LOG" | cut -c 1-500; } >"$CONSOLE"
-  tell "$(cat "$D/receipt")"
   # Somebody else is shutting the machine down; to wait here for its end would hold it up.
   [ $phase = cut ] && exit
   # A failed machine may be kept for a person to look at; the timer goes on with the hold's length.
@@ -174,13 +185,15 @@ export TRANSIENT_RESULT=$D/result.json TRANSIENT_PUT=$X/put
 END
 printf '%s' "$JOB" >"$X/job"
 chmod 700 "$X/job"
+# systemd starts a unit with an environment of its own: what a job finds is said here.
 cat >"$D/enter" <<END
 umask 022
+export HOME=$HOME USER=root LOGNAME=root SHELL=/bin/bash LANG=$LANG PATH=$PATH
 . $D/env
 cd /root 2>/dev/null || cd /
 exec $X/job
 END
-put started.json "$D/started"
+put started.json "$D/started" &
 
 # The log travels while the job runs, when it has grown.
 sender() {
@@ -208,5 +221,6 @@ fi
 JOB_PID=$!
 wait $JOB_PID
 CODE=$?
+if systemd && [ ! -s "$D/ended" ]; then NOTE="systemd-run could not start the job (exit $CODE)"; fi
 # The signal that ended our `wait` is handled by its trap; what is left is the job's own end.
 exit $CODE

@@ -51,6 +51,8 @@ class TransientEc2Operator(LaunchOperator):
         before the first on demand. Spot requests are one-time.
     :param hold_on_failure: timedelta, or seconds: a machine whose job failed stays up so long for a person to look at;
         default 0, at most 24 h. The task does not wait for it.
+    :param kill_schedule_role: ARN of a role that EventBridge Scheduler may use to call ec2:TerminateInstances: each
+        launch then gets a one-time schedule that ends it at its deadline, with Airflow and the machine both dead.
     :param environment: variables for the job. They are readable by whoever may describe the instance; a value that
         Airflow masks as a secret is refused.
     :param secrets: variable -> SSM parameter (``/name`` or ARN) or Secrets Manager ARN, fetched on the instance with
@@ -83,6 +85,7 @@ class TransientEc2Operator(LaunchOperator):
         "count",
         "market",
         "hold_on_failure",
+        "kill_schedule_role",
         "environment",
         "secrets",
         "max_runtime",
@@ -114,6 +117,7 @@ class TransientEc2Operator(LaunchOperator):
         count: int | str = 1,
         market: str = "on-demand",
         hold_on_failure: timedelta | float | str = 0,
+        kill_schedule_role: str | None = None,
         environment: dict[str, Any] | None = None,
         secrets: dict[str, str] | None = None,
         max_runtime: timedelta | float | str = timedelta(hours=1),
@@ -140,6 +144,7 @@ class TransientEc2Operator(LaunchOperator):
         self.count = count
         self.market = market
         self.hold_on_failure = hold_on_failure
+        self.kill_schedule_role = kill_schedule_role
         self.environment = environment
         self.secrets = secrets
         self.max_runtime = max_runtime

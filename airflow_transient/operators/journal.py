@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from dataclasses import replace
 from typing import Any
 
 from airflow_transient.core.intent import STORE_LIMIT, Intent
@@ -30,6 +29,8 @@ class Journal:
         self.try_number: int = ti.try_number or 1
         self.last_try = self.try_number > self.max_tries
         self.owner = Owner(_deployment(), ti.dag_id, ti.run_id, ti.task_id, _map_index(ti))
+        #: What this process wrote last; kept in memory too, for whoever has to clean up after Ctrl-C.
+        self.last: Intent | None = None
         self._store = None if self.test else context["task_state_store"]
 
     def read(self) -> Intent | None:
@@ -38,11 +39,12 @@ class Journal:
         return Intent.from_dict(said) if said else None
 
     def write(self, intent: Intent) -> None:
+        self.last = intent
         if self._store is None:
             return
         said = intent.to_dict()
         if len(json.dumps(said)) > STORE_LIMIT:
-            said = replace(intent, verdict=None).to_dict()  # a success can be read again from its receipts
+            said = intent.slim().to_dict()
         self._store.set(KEY, said)
 
     def draw(self) -> Intent:

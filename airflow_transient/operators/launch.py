@@ -5,21 +5,22 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator, conf
 from airflow.sdk.bases.operator import TRIGGER_FAIL_REPR, TriggerFailureReason
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk.exceptions import AirflowTaskTimeout
 
 from airflow_transient.core.intent import Intent, Move, State
 from airflow_transient.core.launch import AT_DEADLINE, Launch
 from airflow_transient.core.verdict import Outcome, Verdict, killed
 from airflow_transient.core.words import ended_in_words, launched_in_words
-from airflow_transient.errors import CapacityError, JobFailed, SpecError, Stopped
+from airflow_transient.errors import CapacityError, SpecError, Stopped, TransientError
 from airflow_transient.hooks.aws import DEFAULT_CONN_ID, TransientHook
 from airflow_transient.links.ec2 import LAUNCH_KEY
+from airflow_transient.operators.exit_codes import ExitCodes
 from airflow_transient.operators.journal import Journal
 from airflow_transient.retry import transient_retry_policy
 from airflow_transient.triggers.launch import LaunchTrigger
@@ -91,18 +92,31 @@ class LaunchOperator(BaseOperator):
     def execute(self, context: Context) -> Any:
         spec = self.make_spec()
         _refuse_masked(spec.secret_free_words())
-        launcher = TransientHook(self.aws_conn_id, self.region_name).launcher(self.kind)
         journal = Journal(context)
-        intent = self._begin(journal, launcher)
+        try:
+            return self._journey(context, spec, journal)
+        except (KeyboardInterrupt, SystemExit, AirflowTaskTimeout):  # nobody will wait for it any more
+            if self.kill == "terminate":
+                self._stop(journal.last, "interrupted")
+            raise
+
+    def _journey(self, context: Context, spec: Any, journal: Journal) -> Any:
+        intent = self._begin(journal)
         if told := self._told_before(intent):
             return told
+        launcher = self._launcher(self.region_name)
         launch = self._launch(spec, journal, launcher, intent)
+        self._arm_kill_schedule(spec, launch)
         context["ti"].xcom_push(LAUNCH_KEY, launch.to_dict())
-        return self._wait(context, launcher, launch)
+        return self._wait(context, self._launcher(launch.region), launch)
 
     def execute_complete(self, context: Context, event: Any = None, **_: Any) -> Any:
-        launcher = TransientHook(self.aws_conn_id, self.region_name).launcher(self.kind)
-        return self._tell(context, launcher, Launch.from_dict(event["launch"]), Verdict.from_dict(event))
+        launch = Launch.from_dict(event["launch"])
+        return self._tell(context, self._launcher(launch.region), launch, Verdict.from_dict(event))
+
+    def _launcher(self, region_name: str | None) -> Launcher:
+        """What exists is looked at where it was launched, whatever `region_name` has become since."""
+        return TransientHook(self.aws_conn_id, region_name).launcher(self.kind)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Airflow resumes here when the trigger died or timed out, too: the launch lives on, so it is looked after."""
@@ -114,7 +128,7 @@ class LaunchOperator(BaseOperator):
         if intent is None or intent.launch is None:
             return super().resume_execution(next_method, next_kwargs, context)
         self.log.warning("the trigger ended without a verdict (%s)", why)
-        launcher = TransientHook(self.aws_conn_id, self.region_name).launcher(self.kind)
+        launcher = self._launcher(intent.launch.region)
         if why == TriggerFailureReason.TRIGGER_TIMEOUT:
             launcher.stop(intent.launch, AT_DEADLINE)
         elif intent.resumed < MAX_RESUMED:
@@ -122,28 +136,35 @@ class LaunchOperator(BaseOperator):
             self.defer(trigger=self._trigger(intent.launch), method_name="execute_complete")
         return self._wait(context, launcher, intent.launch, here=True)
 
-    def _begin(self, journal: Journal, launcher: Launcher) -> Intent:
+    def _begin(self, journal: Journal) -> Intent:
         """What an earlier try left behind decides what this one does first."""
         intent = journal.read()
         if journal.test:
             self.log.info("airflow tasks test: launching anew, whatever an earlier run with this date has launched")
         if intent is None:
             return journal.draw()
-        over = intent.launch is not None and killed(launcher.observe(intent.launch, _now()))
-        move = Move.LAUNCH_ANEW if over else intent.next_move(journal.max_tries)
+        move = Move.LAUNCH_ANEW if self._was_killed(intent) else intent.next_move(journal.max_tries)
         self.log.info("launch %s is %r: %s", intent.launch_id, intent.state.value, move.value)
         if move is Move.STOP_AND_LAUNCH:
-            self._stop_old(launcher, intent)
+            self._stop(intent, "cleared")
         if move in (Move.STOP_AND_LAUNCH, Move.LAUNCH_ANEW):
             return intent.anew(journal.max_tries)
         return replace(intent, refusals=())
 
-    def _stop_old(self, launcher: Launcher, intent: Intent) -> None:
-        """The task was cleared: its old launch ends. If it was only asked for, asking again tells its ids."""
-        launch = intent.launch or (launcher.launch(intent.request) if intent.request else None)
-        if launch:
+    def _was_killed(self, intent: Intent) -> bool:
+        launch = intent.launch
+        return launch is not None and killed(self._launcher(launch.region).observe(launch, _now()))
+
+    def _stop(self, intent: Intent | None, why: str) -> None:
+        """End what an intent has started. If it was only asked for, its token tells what there is."""
+        known = intent and (intent.launch or (intent.request and intent.request.launch))
+        if not intent or not known:
+            return
+        launcher = self._launcher(known.region)
+        launch = launcher.adopt(intent.request) if intent.request else intent.launch
+        if launch and launch.ids:
             launcher.stop(launch)
-            self.log.info("cleared: terminated %s", ", ".join(launch.ids))
+            self.log.info("%s: terminated %s", why, ", ".join(launch.ids))
 
     def _told_before(self, intent: Intent) -> dict[str, Any] | None:
         if not intent.verdict:
@@ -163,42 +184,44 @@ class LaunchOperator(BaseOperator):
         try:
             launch = placing.place(launcher, spec, intent)
         except CapacityError:
-            self._give_up(journal, launcher)
+            self._give_up(journal)
             raise
         self.log.info("%s", launched_in_words(launch))
         return launch
 
-    def _give_up(self, journal: Journal, launcher: Launcher) -> None:
+    def _arm_kill_schedule(self, spec: Any, launch: Launch) -> None:
+        """One more guard, and not the only one: where it cannot be armed that is said, and the launch goes on."""
+        from airflow_transient.aws.kill_schedule import arm
+
+        if not spec.kill_schedule_role:
+            return
+        try:
+            arm(TransientHook(self.aws_conn_id, launch.region).client, launch, spec.kill_schedule_role)
+        except TransientError as error:
+            self.log.warning("no kill schedule for %s: %s", launch.token, error)
+
+    def _give_up(self, journal: Journal) -> None:
         """A later try places what is missing and keeps what exists; after the last try nobody would look after it."""
-        intent = journal.read()
-        if intent and intent.launch and journal.last_try:
-            launcher.stop(intent.launch)
-            self.log.info("no try is left: terminated %s", ", ".join(intent.launch.ids))
+        if journal.last_try:
+            self._stop(journal.last, "no try is left")
 
     def _wait(self, context: Context, launcher: Launcher, launch: Launch, here: bool = False) -> Any:
         if self.deferrable and not here:
             self.defer(trigger=self._trigger(launch), method_name="execute_complete")
         self._live = launcher, launch
-        try:
-            verdict = self._wait_here(launcher, launch)
-        except Exception:
-            raise
-        except BaseException:  # Ctrl-C, Airflow's execution_timeout: nobody will wait for it any more
-            if self.kill == "terminate":
-                launcher.stop(launch)
-                self.log.info("interrupted: terminated %s", ", ".join(launch.ids))
-            raise
-        return self._tell(context, launcher, launch, verdict)
+        if self._killed:  # while it was being launched
+            launcher.stop(launch)
+        return self._tell(context, launcher, launch, self._wait_here(launcher, launch))
 
     def _trigger(self, launch: Launch) -> LaunchTrigger:
-        return LaunchTrigger(launch.to_dict(), self.aws_conn_id, self.region_name, self.poll_interval, self.kill)
+        return LaunchTrigger(launch.to_dict(), self.aws_conn_id, self.poll_interval, self.kill)
 
     def _wait_here(self, launcher: Launcher, launch: Launch) -> Verdict:
-        from airflow_transient.aws.watching import look
+        from airflow_transient.aws.watching import Watch
 
-        said = None
+        watch, said = Watch(launcher, launch), None
         while not self._killed:
-            verdict, words = look(launcher, launch, _now())
+            verdict, words = watch.look(_now())
             if words != said:
                 self.log.info("%s", words)
                 said = words
@@ -230,39 +253,13 @@ class LaunchOperator(BaseOperator):
         return said
 
     def on_kill(self) -> None:
-        if self._live and self.kill == "terminate":
+        """Inside a signal handler, in five seconds; execute() goes on after it, and sees that it was killed."""
+        if self.kill != "terminate" or self.deferrable:
+            return  # in the short leg before a deferral the next try, the trigger and the reaper look after it
+        self._killed = True
+        if self._live:
             launcher, launch = self._live
             launcher.stop(launch)
-            self._killed = True
-
-
-@dataclass(frozen=True)
-class ExitCodes:
-    """What the author says about the job's own exit codes."""
-
-    retry: frozenset[int] = frozenset()
-    fail: frozenset[int] = frozenset()
-    skip: frozenset[int] = frozenset()
-
-    @classmethod
-    def of(cls, *words: Collection[int] | int) -> ExitCodes:
-        sets = [frozenset((word,) if isinstance(word, int) else map(int, word)) for word in words]
-        if twice := (sets[0] & sets[1]) | (sets[0] & sets[2]) | (sets[1] & sets[2]):
-            raise SpecError(f"exit codes {sorted(twice)} stand in more than one of retry_on, fail_on and skip_on")
-        return cls(*sets)
-
-    def check(self, verdict: Verdict) -> None:
-        """Raise what the author's lists ask for; return where they say nothing."""
-        code = verdict.worst.exit_code
-        if verdict.outcome is not Outcome.FAILED or code is None:
-            return
-        if code in self.skip:
-            raise AirflowSkipException(f"launch {verdict.token}: exit {code}, which skip_on_exit_codes names")
-        try:
-            verdict.raise_for_outcome()
-        except JobFailed as error:
-            error.wish = "retry" if code in self.retry else "fail" if code in self.fail else None
-            raise
 
 
 def _now() -> datetime:

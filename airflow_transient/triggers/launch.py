@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import datetime, timezone
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_transient.core.launch import Launch
 from airflow_transient.hooks.aws import DEFAULT_CONN_ID, TransientHook
+
+if TYPE_CHECKING:
+    from airflow_transient.aws.watching import Watch
 
 VERSION = 1
 
@@ -28,7 +31,6 @@ class LaunchTrigger(BaseTrigger):
         self,
         launch: dict[str, Any],
         aws_conn_id: str | None = DEFAULT_CONN_ID,
-        region_name: str | None = None,
         poll_interval: float = 15.0,
         on_kill: str = "terminate",
         version: int = VERSION,
@@ -37,7 +39,6 @@ class LaunchTrigger(BaseTrigger):
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow's own has no annotations
         self.launch = launch
         self.aws_conn_id = aws_conn_id
-        self.region_name = region_name
         self.poll_interval = poll_interval
         self.kill = on_kill
         self.version = version
@@ -48,7 +49,6 @@ class LaunchTrigger(BaseTrigger):
             {
                 "launch": self.launch,
                 "aws_conn_id": self.aws_conn_id,
-                "region_name": self.region_name,
                 "poll_interval": self.poll_interval,
                 "on_kill": self.kill,
                 "version": VERSION,
@@ -57,16 +57,17 @@ class LaunchTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         launch = Launch.from_dict(self.launch)
-        hook = TransientHook(self.aws_conn_id, self.region_name or launch.region)
+        hook = TransientHook(self.aws_conn_id, launch.region)
+        watch = self._watch(hook, launch)
         said = None
         try:
             while True:
-                verdict, words = await asyncio.to_thread(self._look, hook, launch)
+                verdict, words = await asyncio.to_thread(watch.look, datetime.now(timezone.utc))
                 if words != said:
                     self.log.info("%s", words)
                     said = words
                 if verdict is not None:
-                    yield TriggerEvent({**verdict, "launch": self.launch})
+                    yield TriggerEvent({**verdict.to_dict(), "launch": self.launch})
                     return
                 await asyncio.sleep(self.poll_interval)
         except asyncio.CancelledError:
@@ -77,11 +78,10 @@ class LaunchTrigger(BaseTrigger):
                 self.log.info("interrupted: terminated %s", ", ".join(launch.ids))
             raise
 
-    def _look(self, hook: TransientHook, launch: Launch) -> tuple[dict[str, Any] | None, str]:
-        from airflow_transient.aws.watching import look
+    def _watch(self, hook: TransientHook, launch: Launch) -> Watch:
+        from airflow_transient.aws.watching import Watch
 
-        verdict, words = look(hook.launcher(launch.kind), launch, datetime.now(timezone.utc))
-        return (verdict.to_dict() if verdict else None), words
+        return Watch(hook.launcher(launch.kind), launch)
 
     def _stop(self, hook: TransientHook, launch: Launch) -> None:
         hook.launcher(launch.kind).stop(launch)
@@ -100,7 +100,7 @@ class LaunchTrigger(BaseTrigger):
             self.log.info("not stopping %s: the task is %s", self.launch["ids"], state)
             return
         launch = Launch.from_dict(self.launch)
-        hook = TransientHook(self.aws_conn_id, self.region_name or launch.region)
+        hook = TransientHook(self.aws_conn_id, launch.region)
         await asyncio.to_thread(self._stop, hook, launch)
         self.log.info("the task is %s: terminated %s", state or "cleared", ", ".join(launch.ids))
 

@@ -22,6 +22,10 @@ from tests.airflow.stubs import Store, context
 GOOD = {"task_id": "task", "command": "true", "image_id": "ami-0123456789abcdef0", "instance_type": "t3.small"}
 
 
+class Died(BaseException):
+    """The process is gone in the middle of it."""
+
+
 def operator(**words: Any) -> TransientEc2Operator:
     return TransientEc2Operator(**{**GOOD, "deferrable": True, "poll_interval": 0.01, **words})
 
@@ -62,10 +66,9 @@ def test_the_journey_of_a_success(world: FakeLauncher) -> None:
 
 def test_the_same_journey_in_the_worker(world: FakeLauncher) -> None:
     op = operator(deferrable=False)
-    world.end_at_look = 0
     launch = world.launch
 
-    def launch_and_end(request: Any) -> Any:
+    def launch_and_end(request: Any, again: bool = False) -> Any:
         launched = launch(request)
         world.end(launched.ids[0], 0, at=now())
         return launched
@@ -135,16 +138,16 @@ def test_a_try_that_died_before_its_answer_asks_again_with_the_same_bytes(world:
     store, sent = Store(), []
     launch = world.launch
 
-    def launch_and_die(request: Any) -> Any:
+    def launch_and_die(request: Any, again: bool = False) -> Any:
         sent.append(request.call)
         launch(request)
-        raise KeyboardInterrupt
+        raise Died
 
     world.launch = launch_and_die  # type: ignore[method-assign]
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Died):
         operator().execute(context(store))
 
-    def launch_and_look(request: Any) -> Any:
+    def launch_and_look(request: Any, again: bool = False) -> Any:
         sent.append(request.call)
         return launch(request)
 
@@ -152,6 +155,95 @@ def test_a_try_that_died_before_its_answer_asks_again_with_the_same_bytes(world:
     defer(operator(command="changed meanwhile"), context(store, try_number=2))
     assert len(world.running()) == 1
     assert sent[0] == sent[1]
+
+
+def test_ctrl_c_while_it_is_launched_leaves_nothing(world: FakeLauncher) -> None:
+    launch = world.launch
+
+    def launch_and_interrupt(request: Any, again: bool = False) -> Any:
+        launch(request)
+        raise KeyboardInterrupt
+
+    world.launch = launch_and_interrupt  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        operator().execute(context())
+    assert world.running() == ()
+
+
+def test_a_kill_while_it_is_launched_is_not_lost(world: FakeLauncher) -> None:
+    op, launch = operator(deferrable=False), world.launch
+
+    def launch_and_kill(request: Any, again: bool = False) -> Any:
+        op.on_kill()
+        return launch(request)
+
+    world.launch = launch_and_kill  # type: ignore[method-assign]
+    with pytest.raises(errors.Stopped):
+        op.execute(context())
+    assert world.running() == ()
+
+
+def test_what_was_asked_long_ago_and_never_started_is_asked_anew(world: FakeLauncher) -> None:
+    store, launch = Store(), world.launch
+
+    def die(request: Any, again: bool = False) -> Any:
+        raise Died
+
+    world.launch = die  # type: ignore[method-assign]
+    with pytest.raises(Died):
+        operator().execute(context(store))
+    asked = store.kept["airflow_transient.intent"]["request"]["launch"]
+    asked["boot_by"] = (now() - timedelta(hours=9)).isoformat()
+    world.launch = launch  # type: ignore[method-assign]
+    trigger = defer(operator(), context(store, try_number=2))
+    assert [token[-4:] for verb, token in world.calls if verb == "launch"] == ["-1-2"]
+    assert datetime.fromisoformat(trigger.launch["deadline"]) > now()
+
+
+def test_a_success_that_is_too_large_for_the_store_keeps_its_verdict(world: FakeLauncher) -> None:
+    from dataclasses import replace
+
+    store = Store()
+    op, ctx = operator(count=6), context(store)
+    trigger = defer(op, ctx)
+    for member in world.running():
+        world.end(member, 0, at=now())
+        world.members[member] = replace(world.members[member], result="x" * 16_000)
+    assert len(op.execute_complete(ctx, event=run(trigger))["result"]) == 6
+    again = operator(count=6).execute(context(store, try_number=2))
+    assert again["outcome"] == "succeeded"
+    assert "result unavailable" in again["result_error"]
+    assert len(world.members) == 6
+
+
+def test_an_end_without_a_date_is_not_waited_for_without_end(world: FakeLauncher) -> None:
+    from airflow_transient.aws.watching import Watch
+    from airflow_transient.core.launch import Launch
+
+    launch = Launch.from_dict(defer(operator(), context()).launch)
+    world.take_back(launch.ids[0])
+    watch = Watch(world, launch)
+    assert watch.look(now())[0] is None
+    verdict, _ = watch.look(now() + timedelta(minutes=4))
+    assert verdict is not None
+    assert verdict.outcome.value == "interrupted"
+
+
+def test_a_stop_that_fails_is_said_and_does_not_hide_the_verdict(world: FakeLauncher) -> None:
+    from airflow_transient.aws.watching import Watch
+    from airflow_transient.core.launch import Launch
+
+    launch = Launch.from_dict(defer(operator(), context()).launch)
+
+    def refuse(launch: Any, why: str = "") -> None:
+        raise errors.AccessError("not allowed: ec2:TerminateInstances")
+
+    world.stop = refuse  # type: ignore[method-assign]
+    watch = Watch(world, launch)
+    assert "TerminateInstances" in watch.look(launch.deadline)[1]
+    verdict, _ = watch.look(launch.deadline + timedelta(minutes=11))
+    assert verdict is not None
+    assert "look at it by hand" in verdict.lines()[0]
 
 
 def test_a_failure_that_was_told_is_not_told_again(world: FakeLauncher) -> None:
@@ -367,7 +459,7 @@ def test_half_a_launch_is_completed_by_the_next_try(world: FakeLauncher) -> None
     world.room = 2
     launch = world.launch
 
-    def one_call_only(request: Any) -> Any:
+    def one_call_only(request: Any, again: bool = False) -> Any:
         if world.running():
             raise no
         return launch(request)
@@ -386,7 +478,7 @@ def test_half_a_launch_is_stopped_when_no_try_is_left(world: FakeLauncher) -> No
     world.room = 2
     launch = world.launch
 
-    def one_call_only(request: Any) -> Any:
+    def one_call_only(request: Any, again: bool = False) -> Any:
         if world.running():
             raise Refused(Scope.POOL, "InsufficientInstanceCapacity")
         return launch(request)
@@ -401,7 +493,7 @@ def test_spot_then_on_demand_asks_for_spot_first(world: FakeLauncher) -> None:
     world.refuse = [Refused(Scope.POOL, "InsufficientInstanceCapacity")]
     asked = []
     launch = world.launch
-    world.launch = lambda request: asked.append(request) or launch(request)  # type: ignore[method-assign,func-returns-value]
+    world.launch = lambda request, again: asked.append(request) or launch(request)  # type: ignore[method-assign,func-returns-value]
     defer(operator(market="spot-then-on-demand"), context())
     assert [r.pool.market for r in asked] == ["spot", "on-demand"]
     assert asked[0].arguments["InstanceMarketOptions"]["SpotOptions"]["SpotInstanceType"] == "one-time"

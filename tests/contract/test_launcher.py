@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from airflow_transient.aws.ec2 import Ec2Launcher
-from airflow_transient.aws.launcher import Launcher, Refused
+from airflow_transient.aws.launcher import Launcher
 from airflow_transient.aws.watching import look
-from airflow_transient.core.fallback import Scope
 from airflow_transient.core.launch import LaunchKey, Owner
 from airflow_transient.core.spec import Ec2Spec, Pool
 from airflow_transient.core.verdict import Outcome, Phase
@@ -64,7 +63,7 @@ def real() -> Iterator[World]:
             return cloud.client(service, region_name=region_name)
 
         image = client("ec2").describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
-        yield World(Ec2Launcher(client), image)
+        yield World(Ec2Launcher(client, sleep=lambda seconds: None), image)
 
 
 @pytest.fixture(params=["fake", pytest.param("ec2", marks=[pytest.mark.sandbox, pytest.mark.slow])])
@@ -90,14 +89,24 @@ def test_asking_twice_with_one_token_starts_once(world: World) -> None:
     world.launcher.stop(first)
 
 
-def test_one_token_with_other_arguments_is_refused(world: World) -> None:
+def test_one_token_with_other_arguments_finds_what_it_has_started(world: World) -> None:
     request = world.launcher.prepare(world.spec(seconds=30), world.key(), POOL, now())
     launch = world.launcher.launch(request)
     changed = replace(request, arguments={**request.arguments, "InstanceType": "t3.medium"})
-    with pytest.raises(Refused, match="IdempotentParameterMismatch") as refusal:
-        world.launcher.launch(changed)
-    assert refusal.value.scope is Scope.SPEC
+    assert world.launcher.launch(changed) == launch
     world.launcher.stop(launch)
+
+
+def test_a_request_is_found_by_its_token(world: World) -> None:
+    request = world.launcher.prepare(world.spec(seconds=30), world.key(), POOL, now())
+    launch = world.launcher.launch(request)
+    assert world.launcher.adopt(request) == launch
+    world.launcher.stop(launch)
+    assert world.launcher.adopt(request) == launch
+
+
+def test_what_was_never_asked_is_not_found(world: World) -> None:
+    assert world.launcher.adopt(world.launcher.prepare(world.spec(), world.key(), POOL, now())) is None
 
 
 def test_two_tokens_start_two(world: World) -> None:

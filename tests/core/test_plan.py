@@ -80,12 +80,20 @@ def test_a_public_address_needs_an_interface_of_its_own():
 
 
 def test_no_volume_outlives_its_machine():
-    call = asked(Resolved("ami-1", "/dev/xvda", (("/dev/sdb", 8), ("/dev/sdc", None))), volume_size=30)
+    devices = {"/dev/sdb": {"VolumeSize": 8, "DeleteOnTermination": False}, "/dev/xvda": {"Encrypted": True}}
+    call = asked(Resolved("ami-1", "/dev/xvda", devices), volume_size=30)
     assert call["BlockDeviceMappings"] == [
         {"DeviceName": "/dev/sdb", "Ebs": {"DeleteOnTermination": True, "VolumeSize": 8}},
-        {"DeviceName": "/dev/sdc", "Ebs": {"DeleteOnTermination": True}},
-        {"DeviceName": "/dev/xvda", "Ebs": {"DeleteOnTermination": True, "VolumeSize": 30}},
+        {"DeviceName": "/dev/xvda", "Ebs": {"Encrypted": True, "DeleteOnTermination": True, "VolumeSize": 30}},
     ]
+
+
+def test_a_template_s_version_is_a_number_and_its_hibernation_is_off() -> None:
+    call = asked(
+        Resolved("ami-1", template_version="7", hibernates=True), launch_template={"name": "n", "version": "$Latest"}
+    )
+    assert call["LaunchTemplate"] == {"LaunchTemplateName": "n", "Version": "7"}
+    assert call["HibernationOptions"] == {"Configured": False}
 
 
 def test_a_volume_size_needs_the_root_device():
@@ -165,7 +173,7 @@ def test_a_new_generation_has_new_tokens():
         pytest.param("Novelty", 400, Scope.SPEC, id="an unknown 4xx"),
         pytest.param(None, None, Scope.UNCLEAR, id="the answer never came"),
         pytest.param("RequestLimitExceeded", 503, Scope.PACE, id="throttled"),
-        pytest.param("IdempotentInstanceTerminated", 400, Scope.TOKEN_OVER, id="launched before, and over"),
+        pytest.param("IdempotentInstanceTerminated", 400, Scope.TOKEN_USED, id="launched before, and over"),
         pytest.param("UnauthorizedOperation", 403, Scope.ACCESS, id="not allowed"),
     ],
 )

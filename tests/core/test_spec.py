@@ -38,6 +38,10 @@ def spec(**words):
         pytest.param({"image_id": "ubuntu"}, "not an AMI id", id="no AMI id"),
         pytest.param({"image_name": "x", "image_owners": "self"}, "not several", id="two images"),
         pytest.param({"image_id": None, "image_name": "al2023*"}, "image_owners", id="a name without owners"),
+        pytest.param({"image_id": 5}, "image_id is text", id="an image that is a number"),
+        pytest.param({"kill_schedule_role": "killer"}, "ARN of a role", id="a role without an ARN"),
+        pytest.param({"market": "black"}, "on-demand, spot", id="no such market"),
+        pytest.param({"hold_on_failure": timedelta(days=2)}, "hold_on_failure", id="held too long"),
         pytest.param({"image_owners": "self"}, "image_name", id="owners without a name"),
         pytest.param({"instance_type": None}, "which machine", id="no type"),
         pytest.param({"count": 0}, "count is 0", id="nobody"),
@@ -111,6 +115,7 @@ def test_the_deadline_leaves_room_for_boot_and_upload():
         ("s3://bucket", "s3://bucket/"),
         ("s3://bucket/", "s3://bucket/"),
         ("s3://bucket/a/b/", "s3://bucket/a/b/"),
+        ("s3://bucket/a\n", "s3://bucket/a/"),
     ],
 )
 def test_results_is_a_folder(words, prefix):

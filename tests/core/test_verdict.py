@@ -11,6 +11,7 @@ from airflow_transient.core.verdict import (
     CONSOLE_DELAY,
     ERRORS,
     STOP_GRACE,
+    UNANSWERED,
     Outcome,
     Phase,
     Receipt,
@@ -52,6 +53,7 @@ def gone(reason=OWN, **what):
 
 UP = Sighting("i-1", Phase.RUNNING, state="running", launched=T0)
 UNSEEN = Sighting("i-1", Phase.UNKNOWN, note="throttled")
+ABSENT = Sighting("i-1", Phase.UNKNOWN, note="EC2 does not know it", absent=True)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +112,15 @@ UNSEEN = Sighting("i-1", Phase.UNKNOWN, note="throttled")
         pytest.param(UP, PAST_HOPE, Outcome.OVERDUE, id="cannot be stopped"),
         pytest.param(UNSEEN, LATER, None, id="a failed look"),
         pytest.param(UNSEEN, LAUNCH.deadline, None, id="a failed look at the deadline"),
-        pytest.param(UNSEEN, PAST_HOPE, Outcome.LOST, id="never seen again"),
+        pytest.param(UNSEEN, PAST_HOPE, None, id="a failed look long past the deadline"),
+        pytest.param(UNSEEN, LAUNCH.deadline + UNANSWERED, Outcome.LOST, id="nobody answered for a day"),
+        pytest.param(ABSENT, LATER, None, id="EC2 does not know it yet"),
+        pytest.param(ABSENT, PAST_HOPE, Outcome.LOST, id="EC2 does not know it, and no receipt"),
+        pytest.param(replace(ABSENT, receipt=receipt(0)), LATER, Outcome.SUCCEEDED, id="forgotten, with a receipt"),
+        pytest.param(replace(ABSENT, receipt=receipt(2)), LATER, Outcome.FAILED, id="forgotten, having failed"),
+        pytest.param(
+            replace(ABSENT, receipt=receipt(143, phase="cut")), LATER, Outcome.INTERRUPTED, id="forgotten, cut down"
+        ),
     ],
 )
 def test_the_verdict_table(seen, now, outcome):

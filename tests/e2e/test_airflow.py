@@ -68,6 +68,14 @@ def test_the_job_s_exit_code_fails_the_task(env: Mapping[str, str], launched: An
     assert list(launched().values()) == ["terminated"]
 
 
+def test_a_connection_s_secret_in_the_environment_launches_nothing(env: Mapping[str, str], launched: Any) -> None:
+    done = run({**env, "AIRFLOW_CONN_SECRET_DB": "postgres://me:correct-horse-battery@db/x"}, "dags", "test", "leaks")
+    assert "SpecError" in done.stdout
+    assert "environment['PASSWORD']" in done.stdout
+    assert "correct-horse" not in done.stdout
+    assert launched() == {}
+
+
 def test_tasks_test_launches_anew_each_time(env: Mapping[str, str], launched: Any) -> None:
     """Twice in a row, and over a run that exists: its state store must not be taken for this test's."""
     run(env, "dags", "test", "journeys", "2026-01-01")

@@ -33,7 +33,7 @@ def site() -> Iterator[Site]:
         pytest.param({"command": "exit 7"}, Outcome.FAILED, 7, id="failure"),
         pytest.param({"command": ["sh", "-c", "exit 9"]}, Outcome.FAILED, 9, id="arguments"),
         pytest.param({"command": "no-such-program"}, Outcome.FAILED, 127, id="no such program"),
-        pytest.param({"command": "kill -SEGV $$"}, Outcome.FAILED, None, id="signal"),
+        pytest.param({"command": "kill -SEGV $$"}, Outcome.FAILED, 139, id="signal"),
         pytest.param({"command": "echo done # shutdown -h now"}, Outcome.SUCCEEDED, 0, id="its shutdown is a comment"),
         pytest.param({"command": "exit 0; shutdown -h now"}, Outcome.SUCCEEDED, 0, id="it exits before its shutdown"),
         pytest.param({"command": "shutdown -h now"}, Outcome.SUCCEEDED, 0, id="it shuts down itself"),
@@ -72,6 +72,19 @@ def test_terminated_by_the_api_is_stopped_whatever_the_job_says_on_its_way(site:
     eventually(lambda: site.launcher.observe(launch, now())[0].started, within=20)
     site.launcher.stop(launch)
     assert site.verdict(launch).outcome is Outcome.STOPPED
+
+
+def test_an_exit_code_above_128_is_not_renamed(site: Site) -> None:
+    member = site.run(command="exit 150")
+    assert (member.exit_code, member.signal) == (150, None)
+
+
+def test_files_with_odd_names_are_uploaded(site: Site) -> None:
+    launch = site.launch(
+        command="""echo x >'a,b;c "d".csv' && "$TRANSIENT_PUT" 'a,b;c "d".csv' odd""", environment={"LIMIT": "all"}
+    )
+    assert site.verdict(launch).outcome is Outcome.SUCCEEDED
+    assert site.object(launch, "odd") == "x\n"
 
 
 def test_a_job_finds_a_sane_environment(site: Site) -> None:

@@ -112,6 +112,8 @@ def test_a_demo_whose_result_is_empty_is_a_failure(demo: Any, cloud: Any, monkey
     )
     member = made["Instances"][0]["InstanceId"]
     eventually(lambda: cloud.states()[member] == "terminated", within=20)
-    s3.put_object(Bucket="results", Key=f"x/{member}/receipt.json", Body=json.dumps({"exit_code": 0}).encode())
+    told = {"exit_code": 0, "started": "2026-01-01T00:00:00Z", "ended": "2026-01-01T00:00:01Z"}
+    s3.put_object(Bucket="results", Key=f"x/{member}/receipt.json", Body=json.dumps(told).encode())
+    s3.put_object(Bucket="results", Key=f"x/{member}/job.log", Body=b"said something")
     s3.put_object(Bucket="results", Key=f"x/{member}/pi.txt", Body=b"")
     assert demo.summary(cloud, 0) == ["the result object is empty or missing", "what was uploaded is not pi"]

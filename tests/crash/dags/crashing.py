@@ -52,9 +52,9 @@ class CrashingLauncher:
         self._launcher = launcher
 
     def __getattr__(self, verb: str) -> Any:
-        def called(*arguments: Any) -> Any:
+        def called(*arguments: Any, **named: Any) -> Any:
             reach(f"before {verb}")
-            answer = getattr(self._launcher, verb)(*arguments)
+            answer = getattr(self._launcher, verb)(*arguments, **named)
             reach(f"after {verb}")
             return answer
 

@@ -49,6 +49,11 @@ with DAG("journeys"):
 with DAG("fails"):
     TransientEc2Operator(task_id="fails", command="echo on my way out; exit 3", deferrable=True, **RESULTS)
 
+with DAG("leaks"):
+    TransientEc2Operator(
+        task_id="leaks", command="true", environment={"PASSWORD": "{{ conn.secret_db.password }}"}, **RESULTS
+    )
+
 with DAG("takes_long"):
     TransientEc2Operator(task_id="deferred", command="sleep 100", deferrable=True, **RESULTS)
 

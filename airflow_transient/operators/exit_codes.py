@@ -1,0 +1,40 @@
+"""What the author says about the job's own exit codes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from airflow.sdk.exceptions import AirflowSkipException
+
+from airflow_transient.core.verdict import Outcome, Verdict
+from airflow_transient.errors import JobFailed, SpecError
+
+
+@dataclass(frozen=True)
+class ExitCodes:
+    """Lists that do not overlap: after these codes retry, fail at once, or skip."""
+
+    retry: frozenset[int] = frozenset()
+    fail: frozenset[int] = frozenset()
+    skip: frozenset[int] = frozenset()
+
+    @classmethod
+    def of(cls, *words: Collection[int] | int) -> ExitCodes:
+        sets = [frozenset((word,) if isinstance(word, int) else map(int, word)) for word in words]
+        if twice := (sets[0] & sets[1]) | (sets[0] & sets[2]) | (sets[1] & sets[2]):
+            raise SpecError(f"exit codes {sorted(twice)} stand in more than one of retry_on, fail_on and skip_on")
+        return cls(*sets)
+
+    def check(self, verdict: Verdict) -> None:
+        """Raise what the author's lists ask for; return where they say nothing."""
+        code = verdict.worst.exit_code
+        if verdict.outcome is not Outcome.FAILED or code is None:
+            return
+        if code in self.skip:
+            raise AirflowSkipException(f"launch {verdict.token}: exit {code}, which skip_on_exit_codes names")
+        try:
+            verdict.raise_for_outcome()
+        except JobFailed as error:
+            error.wish = "retry" if code in self.retry else "fail" if code in self.fail else None
+            raise
