@@ -12,7 +12,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from airflow_transient.aws import launcher
+from airflow_transient.aws import egress, launcher
 from airflow_transient.aws.launcher import ClientFactory, Refused, words_of
 from airflow_transient.aws.receipts import ReceiptBox
 from airflow_transient.aws.resolve import resolve
@@ -88,7 +88,8 @@ class Ec2Launcher:
         data = self._user_data(spec, Boot(draft.token, draft.nonce, region, form, len(draft.ids)), box)
         if box and form:
             box.preflight(form, {**draft.to_dict(), "owner": str(key.owner)})
-        return Request(draft, pool, arguments, base64.b64encode(data).decode(), self._warnings(spec, form, resolved))
+        warnings = self._warnings(spec, form, resolved) + egress.warning(self._client, spec, pool)
+        return Request(draft, pool, arguments, base64.b64encode(data).decode(), warnings)
 
     def _region(self) -> str:
         with launcher.said_plainly("a client for EC2"):

@@ -206,3 +206,23 @@ def test_a_post_mortem_never_raises(world: World) -> None:
     assert isinstance(world.launcher.explain(launch, launch.ids[0]), tuple)
     assert isinstance(world.launcher.explain(launch, "i-00000000000000000"), tuple)
     world.launcher.stop(launch)
+
+
+@pytest.mark.slow
+@pytest.mark.sandbox
+def test_a_subnet_without_a_way_out_is_warned_about(real: World) -> None:
+    from airflow_transient.aws import egress
+
+    ec2 = real.launcher._client("ec2")  # type: ignore[attr-defined]
+    vpc = ec2.create_vpc(CidrBlock="10.9.0.0/16")["Vpc"]["VpcId"]
+    subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="10.9.1.0/24")["Subnet"]["SubnetId"]
+    client, pool = real.launcher._client, Pool("t3.small", subnet)  # type: ignore[attr-defined]
+    assert "no route out" in egress.warning(client, real.spec(), pool)[0]
+    gateway = ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
+    ec2.attach_internet_gateway(InternetGatewayId=gateway, VpcId=vpc)
+    main = [{"Name": "vpc-id", "Values": [vpc]}, {"Name": "association.main", "Values": ["true"]}]
+    table = ec2.describe_route_tables(Filters=main)["RouteTables"][0]["RouteTableId"]
+    ec2.create_route(RouteTableId=table, DestinationCidrBlock="0.0.0.0/0", GatewayId=gateway)
+    assert "associate_public_ip=True" in egress.warning(client, real.spec(), pool)[0]
+    assert egress.warning(client, real.spec(associate_public_ip=True), pool) == ()
+    assert egress.warning(client, real.spec(), Pool("t3.small")) == ()
