@@ -1,6 +1,6 @@
 # Sets itself up: any target first makes .venv, and makes it anew when setup.py or constraints.txt change.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test quick crash-matrix measure lint clean
+.PHONY: help setup demo up test quick test-cloud-init crash-matrix measure lint clean
 
 PY := .venv/bin/python
 READY := .venv/.ready
@@ -9,7 +9,7 @@ EXTRAS := apache-airflow-providers-celery apache-airflow-providers-postgres redi
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.* ## /\1|/p' Makefile | while IFS='|' read -r name what; do \
-		printf '  make %-13s %s\n' "$$name" "$$what"; done
+		printf '  make %-15s %s\n' "$$name" "$$what"; done
 
 setup: $(READY) ## make .venv and install everything into it (about two minutes the first time)
 
@@ -25,6 +25,9 @@ test: $(READY) ## every test
 
 quick: $(READY) ## the tests that take no Airflow start
 	@exec $(PY) -m pytest -m "not slow"
+
+test-cloud-init: $(READY) ## the boot script under real systemd and cloud-init (root, Debian)
+	@exec $(PY) -m pytest tests/cloud_init
 
 crash-matrix: $(READY) ## kill the task process everywhere, and write docs/reliability.md's table
 	@exec $(PY) -m tests.crash.matrix --report

@@ -114,7 +114,7 @@ finish() {
   local code=${CODE:-$1} cause=exit signal= phase=end more tail
   # Written by systemd when the unit ended: its result, how, and the exit status or the signal's name.
   if [ -s "$D/ended" ]; then
-    read -r result how status <"$D/ended"
+    read -r result how status state <"$D/ended"
     case $how in
       # As shells say it: 128 and the signal's number.
       killed | dumped) signal=SIG$status; cause=signal; code=$((128 + $(kill -l "$status"))) ;;
@@ -127,7 +127,7 @@ finish() {
       1 | 2 | 3 | 4 | 6 | 7 | 8 | 9 | 11 | 13 | 14 | 15 | 24) signal=SIG$(kill -l $((code - 128))); cause=signal ;;
     esac
   fi
-  stopping && phase=cut
+  { [ "${state-}" = stopping ] || stopping; } && phase=cut
   [ -n "$NOTE" ] && cause=setup
   [ -e "$D/overdue" ] && { cause=overdue; phase=end; }
   more=$(printf ',"cause":"%s","ended":"%s","log_bytes":%d' "$cause" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$(stat -c %s "$LOG")")
@@ -148,6 +148,7 @@ finish() {
   if [ $phase = end ]; then put receipt.json "$D/receipt"; fi
   { echo; echo "last lines of the job's output:"; tail -n 20 "$LOG" | cut -c 1-500; } >"$CONSOLE"
   # Somebody else is shutting the machine down; to wait here for its end would hold it up.
+  : >"$D/told"
   [ $phase = cut ] && exit
   # A failed machine may be kept for a person to look at; the timer goes on with the hold's length.
   if [ "$HOLD" -gt 0 ] && [ "$code" != 0 ]; then
@@ -211,8 +212,20 @@ SENDER=$!
 [ -e "$D/overdue" ] && exit 143
 STARTED=$(date -u +%Y-%m-%dT%H:%M:%SZ)
 if systemd; then
-  printf 'echo "$SERVICE_RESULT $EXIT_CODE $EXIT_STATUS" >%s\n' "$D/ended" >"$D/note-end"
+  # A job that asks for the shutdown itself is let come to its own end before systemd ends it.
+  cat >"$D/let-end" <<'END'
+for try in {1..20}; do [ -n "${MAINPID-}" ] && kill -0 "$MAINPID" 2>/dev/null || exit 0; sleep 0.1; done
+END
+  # At a shutdown the unit stays until its end is told, and dbus (by which systemd-run waits) and network stay with it.
+  cat >"$D/note-end" <<END
+state=\$(systemctl is-system-running)
+echo "\$SERVICE_RESULT \$EXIT_CODE \$EXIT_STATUS \$state" >$D/ended
+[ "\$state" = stopping ] || exit 0
+kill $$
+for try in {1..75}; do [ -e $D/told ] && exit; sleep 0.2; done
+END
   systemd-run --quiet --wait --unit=transient-job -p ExecStopPost="/bin/bash $D/note-end" -p TimeoutStopSec=20 \
+    -p ExecStop="/bin/bash $D/let-end" -p After=dbus.service -p After=network.target \
     -p StandardOutput="append:$LOG" -p StandardError="append:$LOG" /bin/bash "$D/enter" &
 else
   setsid /bin/bash "$D/enter" </dev/null >>"$LOG" 2>&1 &
