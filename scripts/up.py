@@ -212,7 +212,7 @@ def server_env(port: int) -> dict[str, str]:
     url = f"http://127.0.0.1:{port}"
     return {
         "AIRFLOW__CORE__PARALLELISM": "8",
-        # A manual run of a paused DAG would stay queued; the examples run once a day at most.
+        # A manual run of a paused DAG would stay queued; the examples cost nothing to let run.
         "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
