@@ -184,8 +184,11 @@ cat >>"$D/env" <<END
 export TRANSIENT_INDEX=$INDEX TRANSIENT_COUNT=$COUNT TRANSIENT_LAUNCH=$TOKEN
 export TRANSIENT_RESULT=$D/result.json TRANSIENT_PUT=$X/put
 END
-printf '%s' "$JOB" >"$X/job"
-chmod 700 "$X/job"
+# A disk that is full leaves an empty file, and that would run and end with 0.
+if ! printf '%s' "$JOB" >"$X/job" || ! chmod 700 "$X/job"; then
+  NOTE="the job could not be written to the disk: is it full?"
+  exit 125
+fi
 # systemd starts a unit with an environment of its own: what a job finds is said here.
 cat >"$D/enter" <<END
 umask 022

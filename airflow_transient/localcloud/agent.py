@@ -16,6 +16,7 @@ import json
 import os
 import re
 import resource
+import runpy
 import select
 import signal
 import socket
@@ -54,7 +55,8 @@ SIOCSIFADDR, SIOCSIFNETMASK, SIOCSIFFLAGS, IFF_UP = 0x8916, 0x891C, 0x8914, 0x1
 
 def raise_network(relays: List[Tuple[str, int, str]]) -> None:
     _interface("lo", "127.0.0.1", "255.0.0.0")
-    _interface("lo:0", "169.254.169.254", "255.255.255.255")
+    if relays:
+        _interface("lo:0", "169.254.169.254", "255.255.255.255")
     for address, port, path in relays:
         listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -168,6 +170,8 @@ class Machine:
         self._lay_out()
         raise_network(self.config["relays"])
         tell("up")
+        if self.config["trouble"] == "never-boots":
+            return
         self.say("Cloud-init v. 22.2.2 running 'modules:final' at %s. (localcloud)" % now())
         if self.config["words"]:
             self.say(self.config["words"])
@@ -190,6 +194,8 @@ class Machine:
         with open(ROOM + "/part-001", "rb") as source, open(SCRIPT, "wb") as copy:
             copy.write(source.read())
         os.chmod(SCRIPT, 0o700)
+        if self.config["trouble"]:
+            runpy.run_path(ROOM + "/troubles.py")["start"](self.config["trouble"], self.say)
         pid = os.fork()
         if pid:
             self.script = pid
@@ -216,8 +222,8 @@ class Machine:
         if status:
             scripts = os.path.dirname(SCRIPT)
             self.say("cc_scripts_user.py[WARNING]: Failed to run module scripts-user (scripts in %s)" % scripts)
-        with open("/var/lib/cloud/instance/boot-finished", "w") as file:
-            file.write(now() + "\n")
+        with contextlib.suppress(OSError), open("/var/lib/cloud/instance/boot-finished", "w") as file:
+            file.write(now() + "\n")  # which a full disk does not take
         self.say("Cloud-init v. 22.2.2 finished at %s. (localcloud)" % now())
 
     def live(self) -> bool:

@@ -19,6 +19,7 @@ from typing import Any
 
 from airflow_transient.localcloud import moto_reads, mounts, sandbox, toolbox
 from airflow_transient.localcloud.errors import LocalCloudError, MotoMissing
+from airflow_transient.localcloud.faults import Faults
 from airflow_transient.localcloud.machines import RECLAIMED, Machines
 from airflow_transient.localcloud.runner import Host
 from airflow_transient.localcloud.sandbox_runner import SandboxRunner
@@ -54,6 +55,7 @@ class LocalCloud:
         self._wanted, self._port = sandbox, port
         self._boot_delay, self._describe_lag = boot_delay, describe_lag
         self._hide, self._share = tuple(hide), tuple(mounts.read_only(Path(path).resolve()) for path in share)
+        self.faults = Faults()
         self._stack = ExitStack()
         self._choice: Any = None
         self._runner: SandboxRunner | None = None
@@ -99,14 +101,15 @@ class LocalCloud:
         host = Host(self._choice.sandbox, box, folder, door, self._port, self._share, self._boot_delay)
         self._runner = SandboxRunner(host)
         self._machines = Machines(self._runner, moto_seams.finish, moto_reads.metadata)
-        seams = moto_seams.Seams(self._machines, self._runner, self._describe_lag)
+        seams = moto_seams.Seams(self._machines, self._runner, self.faults, self._describe_lag)
         stack.callback(server.forget_everything)
         server.forget_everything()
         stack.callback(seams.uninstall)
         seams.install()
         stack.callback(self._runner.close)
         stack.callback(listener.stop)
-        listener.serve(self._machines.lock)
+        stack.callback(self.faults.clear)
+        listener.serve(self._machines.lock, self.faults)
 
     # --- what one asks of it ----------------------------------------------------------------------------
 
@@ -173,6 +176,11 @@ class LocalCloud:
         timer.daemon = True
         timer.start()
         self._stack.callback(timer.cancel)
+
+    def fail_host(self, instance_id: str) -> None:
+        """The host dies, and the machine with it: no notice, no grace, Server.InternalError."""
+        with self._guarded() as machines:
+            machines.fail(moto_reads.find_instance(instance_id))
 
     def _take(self, instance: Any) -> None:
         with self._guarded() as machines:

@@ -3,6 +3,7 @@
 LocalCloudError
 ├── SandboxUnavailable   no way to run user data safely on this machine
 ├── MotoMissing          the package's `local` extra is not installed
+├── FaultError           a fault that cannot be asked for as it was
 └── Refused              an answer AWS would give: a code and a message
 """
 
@@ -19,6 +20,10 @@ class SandboxUnavailable(LocalCloudError):
 
 class MotoMissing(LocalCloudError, ImportError):
     """The local cloud is built on moto, which is not installed."""
+
+
+class FaultError(LocalCloudError, ValueError):
+    """No such fault, or not with these words; the message says what there is."""
 
 
 class Refused(LocalCloudError):

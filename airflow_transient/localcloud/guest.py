@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import selectors
+import signal
 import socket
 import subprocess
 import threading
@@ -28,6 +29,9 @@ PATIENCE = 5.0
 # How a sandbox ends when reboot(2) is called inside: process 1 dies of SIGINT (power off) or SIGHUP.
 REBOOTED = {130, 129, -2, -1}
 AGENT = Path(__file__).with_name("agent.py")
+TROUBLES = Path(__file__).with_name("troubles.py")
+# What of a machine with a full disk is in memory all the same.
+SMALL = {"/var": fs.MiB, "/tmp": fs.MiB}
 
 
 class Guest(threading.Thread):
@@ -55,10 +59,11 @@ class Guest(threading.Thread):
             self._order()
 
     def kill(self) -> None:
+        self._deadline = 0.0  # for a sandbox that is just being started
         self._asked.set()
         process = self._process
         if process is not None and process.poll() is None:
-            process.kill()
+            _end(process)
 
     def _order(self) -> None:
         process = self._process
@@ -114,21 +119,22 @@ class Guest(threading.Thread):
         ]
         shown.append(fs.Mount("rw", "/dev/console", str(self.room / "console")))
         shown.append(fs.Mount("rw", f"{fs.ROOM}/power", str(self.room / "power")))
+        if self.boot.trouble:
+            shown.append(fs.read_only(TROUBLES, f"{fs.ROOM}/troubles.py"))
         for name in ("metadata", "part-001"):
             if (self.room / name).exists():
                 shown.append(fs.read_only(self.room / name, f"{fs.ROOM}/{name}"))
-        return fs.guest_mounts([*shown, *self.host.share], self.host.toolbox.mounts, os.environ.get("HOME"))
+        mounts = fs.guest_mounts([*shown, *self.host.share], self.host.toolbox.mounts, os.environ.get("HOME"))
+        return fs.resized(mounts, SMALL) if self.boot.trouble == "disk-full" else mounts
 
     def _start(self, console: int) -> subprocess.Popen[bytes]:
         config = {
             "id": self.boot.name,
             "words": self.boot.words,
+            "trouble": self.boot.trouble,
             # No genuine guest has this: it is how a guest's AWS clients find this cloud instead of the real one.
             "environment": {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.host.port}"},
-            "relays": [
-                ["127.0.0.1", self.host.port, f"{fs.ROOM}/endpoint"],
-                [imds.ADDRESS, 80, f"{fs.ROOM}/metadata"],
-            ],
+            "relays": [] if self.boot.trouble == "no-network" else self._relays(),
         }
         inside = [self.host.toolbox.python, "-I", "-S", "-B", f"{fs.ROOM}/agent.py", json.dumps(config)]
         line = self.host.sandbox.command(self._mounts(), self._hostname(), self.room / "root", inside)
@@ -145,6 +151,12 @@ class Guest(threading.Thread):
             bufsize=0,
         )
 
+    def _relays(self) -> list[list[str | int]]:
+        return [
+            ["127.0.0.1", self.host.port, f"{fs.ROOM}/endpoint"],
+            [imds.ADDRESS, 80, f"{fs.ROOM}/metadata"],
+        ]
+
     def _hostname(self) -> str:
         return self.boot.metadata().hostname.split(".")[0]
 
@@ -154,7 +166,9 @@ class Guest(threading.Thread):
             for source in (news, console, metadata.fileno()):
                 ready.register(source, selectors.EVENT_READ)
             while True:
-                sources = [key.fd for key, _ in ready.select(timeout=1.0)]
+                sources = [key.fd for key, _ in ready.select(timeout=0.1 if self._asked.is_set() else 1.0)]
+                if not sources and process.poll() is not None:
+                    return  # what is left of it ends when our pipe to it closes
                 if console in sources:
                     self._drain(console)
                 if metadata.fileno() in sources:
@@ -162,7 +176,7 @@ class Guest(threading.Thread):
                 if news in sources and not self._hear(news):
                     return
                 if time.monotonic() > self._deadline:
-                    process.kill()
+                    _end(process)
 
     def _drain(self, console: int) -> None:
         with suppress(BlockingIOError):
@@ -182,8 +196,14 @@ class Guest(threading.Thread):
     @staticmethod
     def _bury(process: subprocess.Popen[bytes]) -> None:
         if process.poll() is None:
-            process.kill()
+            _end(process)
         process.wait()
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
                 pipe.close()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """With its group: a sandbox killed while it is made has a child that does not yet die with its parent."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)

@@ -57,12 +57,13 @@ class Machines:
     _instances: dict[str, Any] = field(default_factory=dict)
     _endings: dict[str, Ending] = field(default_factory=dict)
 
-    def boot(self, instance: Any, user_data: bytes = b"") -> None:
+    def boot(self, instance: Any, user_data: bytes = b"", trouble: str = "") -> None:
         """User data runs on the first boot only, as cloud-init has it; later boots come without."""
-        orders = userdata.orders(user_data)
+        orders = userdata.refused(user_data) if trouble == "cloud-init-refuses" else userdata.orders(user_data)
         become(instance, "pending", Reason())
         self._instances[instance.id] = instance
-        self.runner.start(Boot(instance.id, orders.script, orders.words, lambda: self._look(instance)), self)
+        boot = Boot(instance.id, orders.script, orders.words, lambda: self._look(instance), trouble)
+        self.runner.start(boot, self)
 
     def _look(self, instance: Any) -> Metadata:
         with self.lock:
@@ -78,6 +79,12 @@ class Machines:
             self._endings[instance.id] = Ending(target, reason)
             become(instance, ON_THE_WAY[target], reason)
             self.runner.stop(instance.id)
+
+    def fail(self, instance: Any) -> None:
+        """Its host is gone, whatever it was doing; what does not run does not notice."""
+        if instance.state not in ("terminated", "stopped"):
+            self._endings[instance.id] = Ending("terminated", CRASHED)
+            self.runner.kill(instance.id)
 
     def _settle(self, instance: Any, ending: Ending) -> None:
         self.finish(instance, ending.target)

@@ -7,12 +7,15 @@ tests/localcloud/test_seams.py that says what moto would have done without it.
 from __future__ import annotations
 
 import base64
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_transient.localcloud import ec2_rules
+from airflow_transient.localcloud import ec2_rules, fault_answers, moto_launch
 from airflow_transient.localcloud.errors import Refused
+from airflow_transient.localcloud.fault_rules import Call
+from airflow_transient.localcloud.faults import Faults
 from airflow_transient.localcloud.machines import Machines
 from airflow_transient.localcloud.moto_reads import MotoRegion
 from airflow_transient.localcloud.sandbox_runner import SandboxRunner
@@ -41,14 +44,17 @@ ORIGINAL: dict[str, Callable[..., Any]] = {}
 class Seams:
     machines: Machines
     runner: SandboxRunner
+    faults: Faults
     describe_lag: int = 0
     tokens: ClientTokens = field(default_factory=lambda: ClientTokens(_states))
     _unseen: dict[str, int] = field(default_factory=dict)
+    _born: dict[str, float] = field(default_factory=dict)
     _before: list[tuple[Any, str, Any]] = field(default_factory=list)
 
     def install(self) -> None:
         from moto.ec2 import utils
         from moto.ec2.models.instances import Instance, InstanceBackend
+        from moto.ec2.models.tags import TagBackend
         from moto.ec2.responses.general import General
         from moto.ec2.responses.instances import InstanceResponse
 
@@ -59,6 +65,9 @@ class Seams:
         self._replace(InstanceBackend, "run_instances", self._boot(InstanceBackend.run_instances))
         self._replace(InstanceResponse, "run_instances", _speaking(self._run(InstanceResponse.run_instances)))
         self._replace(InstanceResponse, "describe_instances", self._describe(InstanceResponse.describe_instances))
+        statuses = InstanceResponse.describe_instance_status
+        self._replace(InstanceResponse, "describe_instance_status", self._describe_status(statuses))
+        self._replace(TagBackend, "describe_tags", self._describe_tags(TagBackend.describe_tags))
         modify = InstanceResponse.modify_instance_attribute
         self._replace(InstanceResponse, "modify_instance_attribute", _speaking(self._modify(modify)))
         self._replace(General, "get_console_output", lambda response: self._console(response))
@@ -84,7 +93,9 @@ class Seams:
             for instance in reservation.instances:
                 instance.reservation_id = reservation.id
                 self._unseen[instance.id] = self.describe_lag
-                self.machines.boot(instance, base64.b64decode(str(instance.user_data or "")))
+                self._born[instance.id] = time.monotonic()
+                data = base64.b64decode(str(instance.user_data or ""))
+                self.machines.boot(instance, data, self.faults.next_guest())
             return reservation
 
         return boot
@@ -114,7 +125,7 @@ class Seams:
             from moto.core.responses import ActionResult
 
             region, asked = MotoRegion(response.ec2_backend), dict(response.params)
-            request = ec2_rules.merged(_template(response, asked), asked)
+            request = ec2_rules.merged(moto_launch.template(response.ec2_backend, asked.get("LaunchTemplate")), asked)
             ec2_rules.check(request, region)
             scope = (response.region, ec2_rules.zone(request, region), str(asked.get("ClientToken") or ""))
             if scope[2] and not asked.get("DryRun"):
@@ -122,30 +133,73 @@ class Seams:
                 if before is not None:
                     return ActionResult(before)
             # moto starts MinCount; AWS as many as it can, up to MaxCount.
-            response.params = {**request, "MinCount": request.get("MaxCount", 1)}
+            response.params = {**request, "MinCount": self._room(response, request)}
             if not scope[2]:
                 response.params["ClientToken"] = ""
             result = run(response)
-            _complete(response, result.result, request)
+            moto_launch.complete(response, result.result, request)
             if scope[2]:
                 self.tokens.remember(scope, asked, result.result)
             return result
 
         return run_instances
 
+    def _room(self, response: Any, request: dict[str, Any]) -> int:
+        least, most = int(request.get("MinCount", 1)), int(request.get("MaxCount", 1))
+        if request.get("DryRun"):
+            return most
+        kind, zone, market = moto_launch.pool(request, response.ec2_backend)
+        call = Call("RunInstances", "ec2", region=response.region, zone=zone, instance_type=kind, market=market)
+        return self.faults.room(call, least, most)
+
     def _describe(self, describe: Callable[..., Any]) -> Callable[..., Any]:
-        """describe_lag: EC2 is eventually consistent, and a new instance may be unknown for some seconds."""
+        """EC2 is eventually consistent, and a new instance may be unknown for some seconds."""
 
         def describe_instances(response: Any) -> Any:
-            from moto.ec2.exceptions import InvalidInstanceIdError
-
-            for name in response._get_param("InstanceIds", []):
-                if self._unseen.get(name, 0) > 0:
-                    self._unseen[name] -= 1
-                    raise InvalidInstanceIdError(name)
-            return describe(response)
+            self._refuse_unknown(response)
+            answer = describe(response)
+            for reservation in answer.result["Reservations"]:  # copies, moto's own stay as they are
+                reservation.instances = [each for each in reservation.instances if not self._unknown(each.id)]
+            answer.result["Reservations"] = [each for each in answer.result["Reservations"] if each.instances]
+            return answer
 
         return describe_instances
+
+    def _describe_status(self, describe: Callable[..., Any]) -> Callable[..., Any]:
+        def describe_instance_status(response: Any) -> Any:
+            self._refuse_unknown(response)
+            answer = describe(response)
+            known = [each for each in answer.result["InstanceStatuses"] if not self._unknown(each.id)]
+            answer.result["InstanceStatuses"] = known
+            return answer
+
+        return describe_instance_status
+
+    def _refuse_unknown(self, response: Any) -> None:
+        from moto.ec2.exceptions import InvalidInstanceIdError
+
+        for name in response._get_param("InstanceIds", []):
+            if self._unseen.get(name, 0) > 0:
+                self._unseen[name] -= 1
+                raise InvalidInstanceIdError(name)
+            if self._unknown(name):
+                raise InvalidInstanceIdError(name)
+
+    def _unknown(self, name: str) -> bool:
+        return name in self._born and self.faults.unknown(time.monotonic() - self._born[name])
+
+    def _describe_tags(self, describe: Callable[..., Any]) -> Callable[..., Any]:
+        """Every look at tags ends here: DescribeTags, tag filters, and the tags shown of an instance."""
+
+        def describe_tags(backend: Any, filters: Any = None) -> list[dict[str, str]]:
+            found: list[dict[str, str]] = describe(backend, filters)
+            young = {tag["resource_id"] for tag in found if self._untagged(tag["resource_id"])}
+            return [tag for tag in found if tag["resource_id"] not in young]
+
+        return describe_tags
+
+    def _untagged(self, name: str) -> bool:
+        return name in self._born and self.faults.untagged(time.monotonic() - self._born[name])
 
     def _modify(self, modify: Callable[..., Any]) -> Callable[..., Any]:
         """moto: InstanceInitiatedShutdownBehavior is accepted and not stored."""
@@ -173,36 +227,9 @@ class Seams:
         from moto.core.utils import utcnow
 
         instance = response.ec2_backend.get_instance(response._get_param("InstanceId"))
-        text = base64.b64encode(self.runner.console(instance.id).last())
+        text = base64.b64encode(self.runner.console(instance.id).last(self.faults.console_age()))
         output = Base64EncodedString.from_encoded_bytes(text)
         return ActionResult({"InstanceId": instance.id, "Timestamp": utcnow(), "Output": output})
-
-
-def _template(response: Any, asked: dict[str, Any]) -> dict[str, Any]:
-    wanted = asked.get("LaunchTemplate")
-    if not wanted:
-        return {}
-    data: dict[str, Any] = dict(response.ec2_backend._get_template_from_args(wanted).data)
-    if "UserData" in data:
-        data["UserData"] = str(data["UserData"])  # moto's own type, which its own parser refuses
-    return data
-
-
-def _complete(response: Any, reservation: Any, request: dict[str, Any]) -> None:
-    """What moto's RunInstances leaves out."""
-    from moto.ec2.utils import random_spot_request_id
-
-    profile = request.get("IamInstanceProfile") or {}
-    for number, instance in enumerate(reservation.instances):
-        instance.disable_api_termination = bool(request.get("DisableApiTermination"))
-        if instance.lifecycle == "spot":
-            instance.spot_instance_request_id = random_spot_request_id()
-        if profile and number:  # moto gives the profile to the first instance only
-            response.ec2_backend.associate_iam_instance_profile(
-                instance.id,
-                iam_instance_profile_name=profile.get("Name"),
-                iam_instance_profile_arn=profile.get("Arn"),
-            )
 
 
 def _passes(passes: Callable[..., Any]) -> Callable[..., Any]:
@@ -240,6 +267,9 @@ def _speaking(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return function(*args)
         except Refused as refusal:
+            if refusal.status != 400:  # of moto's own errors EC2's are always 400
+                said = fault_answers.answer(refusal, "ec2").body.decode()
+                return said, {"status": refusal.status, "Content-Type": "text/xml"}
             raise _as_moto(refusal) from None
 
     return speaking

@@ -7,8 +7,8 @@ temporary files, other disks, password hashes) it cannot even read.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 MiB = 1024 * 1024
@@ -53,6 +53,11 @@ def covers(home: str | None) -> list[Mount]:
     sizes.update({folder: MiB for folder in SECRET_FOLDERS if os.path.isdir(folder)})
     hidden = [read_only("/dev/null", path) for path in SECRET_FILES if os.path.isfile(path)]
     return [Mount("tmpfs", folder, size=size) for folder, size in sizes.items()] + hidden
+
+
+def resized(mounts: Iterable[Mount], sizes: Mapping[str, int]) -> list[Mount]:
+    """The same, with these folders in memory of these sizes."""
+    return [replace(mount, size=sizes.get(mount.target, mount.size)) for mount in mounts]
 
 
 def _below(path: str, folders: Iterable[str]) -> bool:

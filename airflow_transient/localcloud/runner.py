@@ -27,12 +27,16 @@ class End(enum.Enum):
 
 @dataclass(frozen=True)
 class Boot:
-    """One boot: who, what to run (None idles), what the console says instead, and the metadata it sees."""
+    """One boot: who, what to run (None idles), what the console says instead, and the metadata it sees.
+
+    trouble: what goes wrong inside, one of fault_rules.GUESTS.
+    """
 
     name: str
     script: bytes | None
     words: str
     metadata: Callable[[], Metadata]
+    trouble: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,8 +63,10 @@ class Watcher(Protocol):
 
 
 class Runner(Protocol):
-    """Starting returns at once. Stopping asks, and twice is fine."""
+    """Starting returns at once. Stopping asks, and twice is fine. Killing does not ask."""
 
     def start(self, boot: Boot, watcher: Watcher) -> None: ...
 
     def stop(self, name: str) -> None: ...
+
+    def kill(self, name: str) -> None: ...

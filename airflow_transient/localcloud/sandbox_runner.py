@@ -34,6 +34,12 @@ class SandboxRunner:
         if guest is not None:
             guest.stop()
 
+    def kill(self, name: str) -> None:
+        with self._lock:
+            guest = self._guests.get(name)
+        if guest is not None:
+            guest.kill()
+
     def console(self, name: str) -> Console:
         with self._lock:
             return self._consoles.get(name) or Console()

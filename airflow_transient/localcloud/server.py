@@ -10,7 +10,9 @@ from typing import Any
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import make_server
 
-from airflow_transient.localcloud import moto_reads
+from airflow_transient.localcloud import calls, moto_launch, moto_reads
+from airflow_transient.localcloud.fault_door import FaultDoor
+from airflow_transient.localcloud.faults import Faults
 from airflow_transient.localcloud.s3_gate import Environ, S3Gate, Wsgi
 
 
@@ -18,21 +20,26 @@ class _Quiet(MotoRequestHandler):
     def log(self, type: str, message: str, *args: Any) -> None:
         """One line per request is nobody's log; errors reach the caller."""
 
+    def connection_dropped(self, error: BaseException, environ: Environ | None = None) -> None:
+        """And what is dropped has no next request: see fault_door.hang_up."""
+        self.close_connection = True
+
 
 class Listener:
     def __init__(self, host: str, port: int, door: Path) -> None:
         self._app: Wsgi = _not_yet
         self._servers = [
             make_server(host, port, self._call, threaded=True, request_handler=_Quiet),
-            make_server(f"unix://{door}", 0, self._call, threaded=True, request_handler=_Quiet),
+            make_server(f"unix://{door}", 0, self._call_of_guest, threaded=True, request_handler=_Quiet),
         ]
         self._threads: list[threading.Thread] = []
         self.port: int = self._servers[0].server_address[1]
 
-    def serve(self, ec2_lock: threading.RLock) -> None:
+    def serve(self, ec2_lock: threading.RLock, faults: Faults) -> None:
         moto: Wsgi = DomainDispatcherApplication(create_backend_app)
         _warm_up()
-        self._app = S3Gate(_one_at_a_time(moto, ec2_lock), moto_reads.keyring, moto_reads.bucket_region)
+        gate = S3Gate(_one_at_a_time(moto, ec2_lock), moto_reads.keyring, moto_reads.bucket_region)
+        self._app = FaultDoor(gate, faults, moto_launch.pool_of_form)
         for server in self._servers:
             thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
             thread.start()
@@ -47,6 +54,9 @@ class Listener:
 
     def _call(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         return self._app(environ, start_response)
+
+    def _call_of_guest(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        return self._app({**environ, calls.GUEST: True}, start_response)
 
 
 def _not_yet(environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:

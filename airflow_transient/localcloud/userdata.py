@@ -39,6 +39,15 @@ def orders(user_data: bytes) -> Orders:
     for start, name in FOREIGN.items():
         if text[: len(start)].lower() == start:
             return Orders(words=f"localcloud: user data is {name}, which only real cloud-init runs; nothing was run.")
+    return _unhandled(text)
+
+
+def refused(user_data: bytes) -> Orders:
+    """As if a blank line stood before whatever this is: cloud-init then runs nothing, and says so."""
+    return _unhandled(b"\n" + _unpacked(user_data))
+
+
+def _unhandled(text: bytes) -> Orders:
     # cloud-init's own words; it is all one sees of user data that never ran.
     head = repr(text[:24])
     return Orders(words=f"__init__.py[WARNING]: Unhandled non-multipart (text/x-not-multipart) userdata: '{head}...'")

@@ -1,7 +1,7 @@
 """`make crash-matrix`: kill the task process at every step, let Airflow recover, and count what there is.
 
-All points are parallel runs of one Airflow (api-server, scheduler, dag-processor, triggerer) on one local cloud. What is
-counted is asked of the cloud afterwards: instances ever launched, instances left, jobs that ran, and the verdict.
+All points are parallel runs of one Airflow (api-server, scheduler, dag-processor, triggerer) on one local cloud. What
+is counted is asked of the cloud afterwards: instances ever launched, instances left, jobs that ran, and the verdict.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import datetime, timezone
 from typing import Any
 
@@ -28,7 +29,8 @@ class Site:
         self.s3 = cloud.client("s3")
         self.s3.create_bucket(Bucket="results", CreateBucketConfiguration={"LocationConstraint": cloud.region})
         self.launcher = Ec2Launcher(
-            lambda service, region_name=None, **_: cloud.client(service, region_name=region_name)
+            lambda service, region_name=None, **_: cloud.client(service, region_name=region_name),
+            sleep=lambda seconds: time.sleep(min(seconds, 0.2)),
         )
         self.image = cloud.client("ec2").describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_transient.localcloud import agent, rootfs
+from airflow_transient.localcloud import agent, rootfs, troubles
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_nobody_but_process_1_signals_everybody() -> None:
         agent._everybody(15)
 
 
-@pytest.mark.parametrize("module", [agent, rootfs], ids=["agent", "rootfs"])
+@pytest.mark.parametrize("module", [agent, rootfs, troubles], ids=["agent", "rootfs", "troubles"])
 def test_guest_side_modules_need_no_package(module: object) -> None:
     source = Path(str(module.__file__)).read_text()  # type: ignore[attr-defined]
     assert "airflow_transient" not in source

@@ -13,8 +13,9 @@ SEAMS = {
     "moto.ec2.models.instances.Instance": ("terminate", "stop", "start"),
     "moto.ec2.models.instances.InstanceBackend": ("run_instances",),
     "moto.ec2.responses.instances.InstanceResponse": (
-        *("run_instances", "describe_instances", "modify_instance_attribute"),
+        *("run_instances", "describe_instances", "describe_instance_status", "modify_instance_attribute"),
     ),
+    "moto.ec2.models.tags.TagBackend": ("describe_tags",),
     "moto.ec2.responses.general.General": ("get_console_output",),
     "moto.ec2.utils": ("passes_filter_dict",),
 }
@@ -22,6 +23,7 @@ SEAMS = {
 
 def values() -> dict[str, Any]:
     import moto.ec2.models.instances
+    import moto.ec2.models.tags
     import moto.ec2.responses.general
     import moto.ec2.responses.instances
     import moto.ec2.utils
