@@ -32,7 +32,7 @@ def out_of_memory(say: Callable[[str], None]) -> None:
     pid = _job_pid(float("inf"))
     time.sleep(MOMENT)
     name = _name_of(pid)
-    stamp = "[%12.6f]" % time.monotonic()  # noqa: UP031  (as the kernel formats it)
+    stamp = "[%12.6f]" % time.monotonic()
     say(f"{stamp} oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null),global_oom,task={name},pid={pid},uid=0")
     sizes = "total-vm:1048576kB, anon-rss:917504kB, file-rss:0kB, shmem-rss:0kB, UID:0"
     say(f"{stamp} Out of memory: Killed process {pid} ({name}) {sizes} pgtables:1852kB oom_score_adj:0")
