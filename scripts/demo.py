@@ -148,8 +148,8 @@ def tell_instance(cloud: LocalCloud, instance: dict[str, Any], check: Check) -> 
     log = read(cloud, objects, "job.log").decode(errors="replace").splitlines()
     for line in log[-3:]:
         say(f"  log            {line}")
-    seconds = billed(instance)
-    say(f"  billed         {seconds} s, as EC2 dates its life (60 s at least)")
+    seconds = billed(instance, receipt)
+    say(f"  billed         {seconds} s, from EC2's launch time to its end (60 s at least)")
     name, size = next(((k, s) for k, s in objects.items() if k.endswith("/pi.txt")), ("no object", 0))
     say(f"  result         s3://{BUCKET}/{name}, {size:,} bytes, {read(cloud, objects, 'pi.txt')[:12].decode()}…")
     check.need(state == "terminated", f"{member} is {state}")
@@ -162,12 +162,13 @@ def tell_instance(cloud: LocalCloud, instance: dict[str, Any], check: Check) -> 
     check.need(read(cloud, objects, "pi.txt").startswith(b"3.14159"), "what was uploaded is not pi")
 
 
-def billed(instance: dict[str, Any]) -> int:
-    """Seconds from EC2's own dates of launch and end; 0 where it does not tell the end."""
+def billed(instance: dict[str, Any], receipt: Mapping[str, Any]) -> int:
+    """Seconds from EC2's launch time to its date of the end, or the receipt's where EC2 gives none; 0: neither does."""
     ended = re.search(r"\((\S+ \S+) (?:GMT|UTC)\)", instance.get("StateTransitionReason") or "")
-    if not ended:
+    moment = ended[1] if ended else (receipt.get("ended") or "").replace("T", " ").rstrip("Z")
+    if not moment:
         return 0
-    end = datetime.strptime(ended[1], "%Y-%m-%d %H:%M:%S").replace(tzinfo=timezone.utc)
+    end = datetime.strptime(moment, "%Y-%m-%d %H:%M:%S").replace(tzinfo=timezone.utc)
     return max(60, round((end - instance["LaunchTime"]).total_seconds()))
 
 
