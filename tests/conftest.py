@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 
 import pytest
+
+# A build that was started in the background ignores SIGINT, and so would everything that a test starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 HOME = tempfile.mkdtemp(prefix="airflow-transient-tests-")
 for name in [name for name in os.environ if name.startswith(("AWS_", "AIRFLOW_"))]:

@@ -90,11 +90,6 @@ def test_tasks_test_launches_anew_each_time(env: Mapping[str, str], launched: An
     assert set(launched().values()) == {"terminated"}
 
 
-def hear_ctrl_c() -> None:
-    """A build started in the background ignores SIGINT, and so would all that it starts."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 @pytest.mark.parametrize(
     "argv",
     [
@@ -109,9 +104,7 @@ def test_ctrl_c_leaves_nothing_running(
 ) -> None:
     log = tmp_path / "log"
     with log.open("w") as out:
-        child = subprocess.Popen(
-            [*AIRFLOW, *argv], env=env, stdout=out, stderr=out, start_new_session=True, preexec_fn=hear_ctrl_c
-        )
+        child = subprocess.Popen([*AIRFLOW, *argv], env=env, stdout=out, stderr=out, start_new_session=True)
     try:
         eventually(lambda: "running" in launched().values() and "running since" in log.read_text(), within=60)
         os.killpg(child.pid, signal.SIGINT)

@@ -26,7 +26,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.sandbox, pytest.mark.e2e]
 
 DAGS = Path(__file__).resolve().parents[2] / "dags"
 AIRFLOW = [sys.executable, "-m", "airflow"]
-BEGAN = datetime.now(timezone.utc)
+#: When the running test began; tests inject moments counted from here.
+began = [datetime.now(timezone.utc)]
 OWNER = Owner("prod", "dag", "run", "task")
 #: As an Airflow draws it.
 HERE = "airflow-0123abcd"
@@ -34,9 +35,15 @@ HERE = "airflow-0123abcd"
 IMAGE = "ami-03cf127a"
 
 
+@pytest.fixture(autouse=True)
+def beginning() -> None:
+    """Collected minutes before it runs, a module's own moment would be too old."""
+    began[0] = datetime.now(timezone.utc)
+
+
 def later(minutes: float) -> datetime:
     """Three minutes on, nothing launched here is young any more; an hour on, its deadline comes."""
-    return BEGAN + timedelta(minutes=minutes)
+    return began[0] + timedelta(minutes=minutes)
 
 
 class Site:
@@ -62,7 +69,7 @@ class Site:
         return str(answer["Instances"][0]["InstanceId"])
 
     def tags(self, owner: Owner = OWNER, **more: str) -> list[dict[str, str]]:
-        launch = Launch("ec2", "t1-1", "n", (), self.cloud.region, BEGAN, BEGAN, later(60))
+        launch = Launch("ec2", "t1-1", "n", (), self.cloud.region, began[0], began[0], later(60))
         tags = {**LaunchKey(owner, "t1").tags(launch), **{f"transient:{name}": value for name, value in more.items()}}
         return [{"Key": name, "Value": value} for name, value in tags.items()]
 
@@ -204,7 +211,7 @@ class Haunted:
 
 def test_an_unknown_id_does_not_save_the_others(site: Site, reap: Callable[..., Report]) -> None:
     members = [site.launch(), site.launch()]
-    ghost = {"InstanceId": "i-0123456789abcdef0", "State": {"Name": "running"}, "LaunchTime": BEGAN}
+    ghost = {"InstanceId": "i-0123456789abcdef0", "State": {"Name": "running"}, "LaunchTime": began[0]}
     ghost["Tags"] = site.tags()
     haunted = Haunted(site.ec2, ghost)
     report = reap(75, client=lambda *_, **__: haunted)
