@@ -14,6 +14,7 @@ from airflow_transient.hooks.aws import DEFAULT_CONN_ID, TransientHook
 
 if TYPE_CHECKING:
     from airflow_transient.aws.watching import Watch
+    from airflow_transient.core.verdict import Verdict
 
 VERSION = 1
 
@@ -58,18 +59,8 @@ class LaunchTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         launch = Launch.from_dict(self.launch)
         hook = TransientHook(self.aws_conn_id, launch.region)
-        watch = self._watch(hook, launch)
-        said = None
         try:
-            while True:
-                verdict, words = await asyncio.to_thread(watch.look, datetime.now(timezone.utc))
-                if words != said:
-                    self.log.info("%s", words)
-                    said = words
-                if verdict is not None:
-                    yield TriggerEvent({**verdict.to_dict(), "launch": self.launch})
-                    return
-                await asyncio.sleep(self.poll_interval)
+            verdict = await self._verdict(self._watch(hook, launch))
         except asyncio.CancelledError:
             # Ctrl-C in `airflow dags test` or `tasks test`, where the trigger runs inline. A real triggerer sets
             # trigger_id, and cancels its triggers at every deploy: then the launch goes on.
@@ -77,6 +68,19 @@ class LaunchTrigger(BaseTrigger):
                 self._stop(hook, launch)
                 self.log.info("interrupted: terminated %s", ", ".join(launch.ids))
             raise
+        # Outside of the wait: whoever closes this generator after its event has interrupted nothing.
+        yield TriggerEvent({**verdict.to_dict(), "launch": self.launch})
+
+    async def _verdict(self, watch: Watch) -> Verdict:
+        said = None
+        while True:
+            verdict, words = await asyncio.to_thread(watch.look, datetime.now(timezone.utc))
+            if words != said:
+                self.log.info("%s", words)
+                said = words
+            if verdict is not None:
+                return verdict
+            await asyncio.sleep(self.poll_interval)
 
     def _watch(self, hook: TransientHook, launch: Launch) -> Watch:
         from airflow_transient.aws.watching import Watch

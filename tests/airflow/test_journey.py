@@ -587,3 +587,18 @@ def test_a_machine_that_failed_may_be_held(world: FakeLauncher) -> None:
     with pytest.raises(errors.JobFailed, match="held for 3600 s"):
         op.execute_complete(ctx, event=run(trigger))
     assert world.running() == (member,)
+
+
+def test_whoever_closes_the_trigger_after_its_event_interrupts_nothing(world: FakeLauncher) -> None:
+    """`airflow tasks test` closes it; a held machine must stay up."""
+    trigger = defer(operator(), context())
+    world.end(world.running()[0], 0, at=now())
+
+    async def event_then_cancel() -> None:
+        waiting = trigger.run()
+        await anext(waiting)
+        with pytest.raises((asyncio.CancelledError, StopAsyncIteration)):
+            await waiting.athrow(asyncio.CancelledError())
+
+    asyncio.run(event_then_cancel())
+    assert [verb for verb, _ in world.calls] == ["launch"]

@@ -65,6 +65,7 @@ def test_the_job_s_exit_code_fails_the_task(env: Mapping[str, str], launched: An
     assert "exit 3" in done.stdout
     assert "--- the job's last lines" in done.stdout
     assert "on my way out" in done.stdout
+    assert "interrupted" not in done.stdout
     assert list(launched().values()) == ["terminated"]
 
 
