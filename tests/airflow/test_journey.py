@@ -309,8 +309,15 @@ def test_a_refusal_of_the_request_is_not_tried_elsewhere(world: FakeLauncher) ->
     assert world.members == {}
 
 
-def test_ctrl_c_in_dags_test_stops_the_launch(world: FakeLauncher) -> None:
+@pytest.mark.parametrize(
+    ("trigger_id", "left"),
+    [pytest.param(None, 0, id="Ctrl-C in dags test"), pytest.param(7, 1, id="a triggerer that is shut down")],
+)
+def test_a_cancelled_wait_stops_the_launch_only_where_a_person_cancelled_it(
+    world: FakeLauncher, trigger_id: int | None, left: int
+) -> None:
     trigger = defer(operator(), context())
+    trigger.trigger_id = trigger_id
 
     async def interrupt() -> None:
         task = asyncio.ensure_future(anext(trigger.run()))
@@ -320,22 +327,7 @@ def test_ctrl_c_in_dags_test_stops_the_launch(world: FakeLauncher) -> None:
 
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(interrupt())
-    assert world.running() == ()
-
-
-def test_a_triggerer_that_is_shut_down_leaves_the_launch_alone(world: FakeLauncher) -> None:
-    trigger = defer(operator(), context())
-    trigger.trigger_id = 7
-
-    async def interrupt() -> None:
-        task = asyncio.ensure_future(anext(trigger.run()))
-        await asyncio.sleep(0.05)
-        task.cancel()
-        await task
-
-    with pytest.raises(asyncio.CancelledError):
-        asyncio.run(interrupt())
-    assert len(world.running()) == 1
+    assert len(world.running()) == left
 
 
 @pytest.mark.parametrize(
