@@ -16,21 +16,17 @@ from airflow_transient.aws import egress, launcher
 from airflow_transient.aws.launcher import ClientFactory, Refused, words_of
 from airflow_transient.aws.receipts import ReceiptBox
 from airflow_transient.aws.resolve import resolve
-from airflow_transient.core import bootscript, requests
-from airflow_transient.core.bootscript import Boot, ReportForm
+from airflow_transient.core.ec2 import bootscript, requests
+from airflow_transient.core.ec2.bootscript import Boot, ReportForm
+from airflow_transient.core.ec2.judging import Ec2Sighting
+from airflow_transient.core.ec2.receipts import Receipt, boot_evidence, parse_receipt, parse_result, receipts_on_console
+from airflow_transient.core.ec2.requests import Resolved
+from airflow_transient.core.ec2.spec import Ec2Spec
 from airflow_transient.core.fallback import Scope
-from airflow_transient.core.launch import BY_REQUEST, TAG_PREFIX, Launch, LaunchKey, draft_launch
-from airflow_transient.core.requests import Request, Resolved
-from airflow_transient.core.spec import Ec2Spec, Pool, S3Prefix
-from airflow_transient.core.verdict import (
-    Phase,
-    Receipt,
-    Sighting,
-    boot_evidence,
-    parse_receipt,
-    parse_result,
-    receipts_on_console,
-)
+from airflow_transient.core.launch import BY_REQUEST, TAG_PREFIX, Launch, LaunchKey
+from airflow_transient.core.requests import Request
+from airflow_transient.core.spec import Pool, S3Prefix
+from airflow_transient.core.verdict import Phase
 from airflow_transient.errors import LaunchError, Lost, TransientError
 
 PHASES: dict[str, Phase] = {
@@ -81,7 +77,7 @@ class Ec2Launcher:
     ) -> Request:
         region = self._region()
         resolved = resolve(self._client, spec)
-        draft = draft_launch(self.kind, spec, key, region, now, so_far or secrets.token_hex(8))
+        draft = requests.draft(spec, key, region, now, so_far or secrets.token_hex(8))
         arguments = requests.run_instances(spec, key, resolved, pool, draft)
         box = self._box(draft)
         form = box.form(spec.lifetime) if box else None
@@ -89,7 +85,8 @@ class Ec2Launcher:
         if box and form:
             box.preflight(form, {**draft.to_dict(), "owner": str(key.owner)})
         warnings = self._warnings(spec, form, resolved) + egress.warning(self._client, spec, pool)
-        return Request(draft, pool, arguments, base64.b64encode(data).decode(), warnings)
+        user_data = base64.b64encode(data).decode()
+        return Request(draft, pool, key.token, arguments["MaxCount"], arguments, user_data, warnings)
 
     def _region(self) -> str:
         with launcher.said_plainly("a client for EC2"):
@@ -130,7 +127,7 @@ class Ec2Launcher:
         last: Exception | None = None
         for pause in (*ASK_AGAIN, None):
             try:
-                return _joined(request, self._client("ec2").run_instances(**request.call)["Instances"])
+                return _joined(request, self._client("ec2").run_instances(**requests.call(request))["Instances"])
             except (ClientError, BotoCoreError, TransientError) as error:
                 last = error
                 scope = launcher.scope_of_error(error)
@@ -145,12 +142,12 @@ class Ec2Launcher:
                 self._sleep(pause * (0.5 + secrets.randbelow(1000) / 1000))
         if launch := self.adopt(request):
             return launch
-        token = request.arguments["ClientToken"]
+        token = request.token
         raise LaunchError(f"launch {token}: EC2 gave no clear answer: {words_of(last or Exception())}") from last
 
     def adopt(self, request: Request) -> Launch | None:
         """By the token, in every state EC2 still shows. Raises LaunchError where EC2 does not answer."""
-        token = [{"Name": "client-token", "Values": [request.arguments["ClientToken"]]}]
+        token = [{"Name": "client-token", "Values": [request.token]}]
         for pause in (*ASK_AGAIN, None):
             with launcher.said_plainly("ec2:DescribeInstances"):
                 if found := list(_describe(self._client("ec2"), token)):
@@ -166,27 +163,25 @@ class Ec2Launcher:
         box, known = self._box(request.launch), request.launch.ids
         if ids := tuple(m for m in box.members() if m not in known) if box else ():
             return request.launch.with_ids(known + ids)
-        raise Lost(
-            f"launch {request.arguments['ClientToken']} has run before, and EC2 has forgotten it: no receipt is left"
-        )
+        raise Lost(f"launch {request.token} has run before, and EC2 has forgotten it: no receipt is left")
 
     # --- look
 
-    def observe(self, launch: Launch, now: datetime) -> tuple[Sighting, ...]:
+    def observe(self, launch: Launch, now: datetime) -> tuple[Ec2Sighting, ...]:
         try:
             seen = {i["InstanceId"]: i for i in self._instances(launch.ids)}
         except (ClientError, BotoCoreError, LaunchError) as error:
-            return tuple(Sighting(member, Phase.UNKNOWN, note=words_of(error)) for member in launch.ids)
+            return tuple(Ec2Sighting(member, Phase.UNKNOWN, note=words_of(error)) for member in launch.ids)
         return tuple(
             self._sighting(launch, seen[member], now) if member in seen else self._absent(launch, member)
             for member in launch.ids
         )
 
-    def _absent(self, launch: Launch, member: str) -> Sighting:
+    def _absent(self, launch: Launch, member: str) -> Ec2Sighting:
         """Too new for EC2, or forgotten by it, an hour after its end: then the receipt is all there is."""
         receipt, note = self._receipt(launch, member), "EC2 does not know it"
         result, fault = self._result(self._box(launch), launch, member, receipt)
-        return Sighting(
+        return Ec2Sighting(
             member, Phase.UNKNOWN, receipt=receipt, result=result, result_error=fault, absent=True, note=note
         )
 
@@ -197,7 +192,7 @@ class Ec2Launcher:
             chunk = list(ids[start : start + FILTER_LIMIT])
             yield from _describe(ec2, [{"Name": "instance-id", "Values": chunk}])
 
-    def _sighting(self, launch: Launch, instance: dict[str, Any], now: datetime) -> Sighting:
+    def _sighting(self, launch: Launch, instance: dict[str, Any], now: datetime) -> Ec2Sighting:
         member, state = instance["InstanceId"], instance["State"]["Name"]
         phase = PHASES.get(state, Phase.UNKNOWN)
         common: dict[str, Any] = {
@@ -210,7 +205,7 @@ class Ec2Launcher:
         if phase is Phase.ENDED:
             return self._ended(launch, member, common, instance)
         if phase is not Phase.RUNNING:
-            return Sighting(member, phase, **common)
+            return Ec2Sighting(member, phase, **common)
         started, note = self._started(launch, member)
         evidence = None
         if not started and now > launch.boot_by:  # no way out to the bucket, or no boot: the console tells which
@@ -218,7 +213,7 @@ class Ec2Launcher:
             started = receipts_on_console(console, launch.nonce)[0]
             evidence = boot_evidence(console, launch.nonce)
         held = self._receipt(launch, member) if launch.hold_seconds and started else None
-        return Sighting(member, phase, started=started, receipt=held, boot_evidence=evidence, note=note, **common)
+        return Ec2Sighting(member, phase, started=started, receipt=held, boot_evidence=evidence, note=note, **common)
 
     def _receipt(self, launch: Launch, member: str) -> Receipt | None:
         box = self._box(launch)
@@ -233,7 +228,7 @@ class Ec2Launcher:
             return (parse_receipt(_text(read.data), launch.nonce, "bucket") if read.data else None), read.note
         return receipts_on_console(self._console(member), launch.nonce)[0], None
 
-    def _ended(self, launch: Launch, member: str, common: dict[str, Any], instance: dict[str, Any]) -> Sighting:
+    def _ended(self, launch: Launch, member: str, common: dict[str, Any], instance: dict[str, Any]) -> Ec2Sighting:
         """Everything that was left behind, read after the end: a receipt written between two looks is not missed."""
         box = self._box(launch)
         read = box.read(member, "receipt.json") if box else None
@@ -242,7 +237,7 @@ class Ec2Launcher:
         started, told = receipts_on_console(console, launch.nonce)
         receipt = receipt or told
         result, fault = self._result(box, launch, member, receipt)
-        return Sighting(
+        return Ec2Sighting(
             member,
             Phase.ENDED,
             ended=_ended_at(instance) or (receipt.ended if receipt else None),
@@ -317,6 +312,10 @@ class Ec2Launcher:
         said = _tail("the job's last lines", log, LOG_LINES)
         # The console repeats the job's last lines; what matters there is what came before the job.
         return said or _tail("the console's last lines", self._console(member), LOG_LINES)
+
+    def follow(self, launch: Launch) -> Callable[[], list[str]]:
+        """A machine's log is in its receipts once it has ended; until then there is nothing to read."""
+        return list
 
     def _box(self, launch: Launch) -> ReceiptBox | None:
         place = S3Prefix.of(launch.receipts)

@@ -7,7 +7,8 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_transient.aws.launcher import ClientFactory
-from airflow_transient.core.spec import Ec2Spec, Pool
+from airflow_transient.core.ec2.spec import Ec2Spec
+from airflow_transient.core.spec import Pool
 
 
 def warning(client: ClientFactory, spec: Ec2Spec, pool: Pool) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ ClientFactory = Callable[..., Any]
 
 
 class Launcher(Protocol):
-    """Six verbs over one kind of compute. Every implementation passes tests/contract; `testing.FakeLauncher` too."""
+    """Seven verbs over one kind of compute. Every implementation passes tests/contract; `testing.FakeLauncher` too."""
 
     def prepare(self, spec: Any, key: LaunchKey, pool: Pool, now: datetime, so_far: Launch | None = None) -> Request:
         """Resolve one attempt to launch what `so_far` misses. Starts nothing. Raises SpecError or AccessError."""
@@ -36,7 +36,7 @@ class Launcher(Protocol):
     def launch(self, request: Request, again: bool = False) -> Launch:
         """Ask for it; asking twice starts once. The launch so far with what came: all, or what there is room for.
 
-        Raises Refused where nothing was started by this token; any other failure leaves that unknown.
+        Raises Refused where that is a definite no to all of it or to a part; any other failure leaves it unknown.
 
         :param again: whether an earlier process may have asked already.
         """
@@ -53,13 +53,17 @@ class Launcher(Protocol):
     def explain(self, launch: Launch, member: str) -> tuple[str, ...]:
         """What a person wants to read after a failure: the last lines of log and console. Best effort, never raises."""
 
+    def follow(self, launch: Launch) -> Callable[[], list[str]]:
+        """A reader of what the job says while it runs: each call gives the new lines. Never raises."""
+
 
 class Refused(LaunchError):
-    """A definite no: nothing was started by this call."""
+    """A definite no; `came`: the launch so far, where a part of what was asked for did come."""
 
-    def __init__(self, scope: Scope, words: str) -> None:
+    def __init__(self, scope: Scope, words: str, came: Launch | None = None) -> None:
         super().__init__(words)
         self.scope = scope
+        self.came = came
 
 
 def code_of(error: Exception) -> str | None:

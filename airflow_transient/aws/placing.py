@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from airflow_transient.aws.launcher import Launcher, Refused
 from airflow_transient.core.fallback import Scope, pools_left
 from airflow_transient.core.intent import Intent, Refusal
 from airflow_transient.core.launch import Launch, LaunchKey, Owner
 from airflow_transient.core.requests import Request
-from airflow_transient.core.spec import Ec2Spec, Pool
+from airflow_transient.core.spec import Pool
 from airflow_transient.errors import AccessError, CapacityError, SpecError
 
 #: A refusal of the request itself would be the same in every pool.
 _FINAL = {Scope.SPEC: SpecError, Scope.ACCESS: AccessError}
+#: Seconds before a place is asked again after a hiccup: so long, then twice as long.
+AGAIN_AFTER = 5.0
 
 
 @dataclass(frozen=True)
@@ -27,16 +31,24 @@ class Placing:
     remember: Callable[[Intent], None]
     warn: Callable[[str], None]
     clock: Callable[[], datetime]
+    sleep: Callable[[float], None] = time.sleep
 
-    def place(self, launcher: Launcher, spec: Ec2Spec, intent: Intent) -> Launch:
-        """All of it, placed. Raises CapacityError when every pool has refused, naming each."""
+    def place(self, launcher: Launcher, spec: Any, intent: Intent) -> Launch:
+        """
+        All of it, placed; or, where a part is a beginning (`spec.in_parts`), what there was room for.
+
+        Raises CapacityError when every pool has refused, naming each.
+        """
         if intent.request is not None:
             intent = self._ask_again(launcher, intent, intent.request)
         while not (launch := intent.launch) or missing(spec, intent):
-            pools = pools_left(spec.pools(), [(r.pool, r.scope) for r in intent.refusals])
-            if not pools:
+            if pools := pools_left(spec.pools(), [(r.pool, r.scope) for r in intent.refusals]):
+                intent = self._try(launcher, spec, intent, pools[0])
+            elif launch and launch.ids and spec.in_parts:
+                self.warn(f"{_no_room(spec, intent)}; going on with what came")
+                break
+            else:
                 raise CapacityError(_no_room(spec, intent))
-            intent = self._try(launcher, spec, intent, pools[0])
         self.remember(intent.complete())
         return launch
 
@@ -51,7 +63,7 @@ class Placing:
         self.remember(intent)
         return intent
 
-    def _try(self, launcher: Launcher, spec: Ec2Spec, intent: Intent, pool: Pool) -> Intent:
+    def _try(self, launcher: Launcher, spec: Any, intent: Intent, pool: Pool) -> Intent:
         intent = intent.next_attempt()
         key = LaunchKey(self.owner, intent.launch_id, intent.generation, intent.attempt, self.try_number)
         request = launcher.prepare(spec, key, pool, self.clock(), intent.launch)
@@ -62,32 +74,39 @@ class Placing:
         return self._ask(launcher, intent, request)
 
     def _ask(self, launcher: Launcher, intent: Intent, request: Request, again: bool = False) -> Intent:
-        pool = request.pool
         try:
             intent = intent.placed(launcher.launch(request, again))
-            self._some_came(request, intent)
         except Refused as refusal:
-            intent = intent.refused(Refusal(pool, refusal.scope, str(refusal)))
-            self.remember(intent)
-            if refusal.scope in _FINAL:
-                raise _FINAL[refusal.scope](f"EC2 refused the launch: {refusal}") from refusal
-            self.warn(f"no room for {pool}: {refusal}")
-            return intent
+            return self._refused(intent, request, refusal)
+        self._some_came(request, intent)
         self.remember(intent)
         return intent
 
+    def _refused(self, intent: Intent, request: Request, refusal: Refused) -> Intent:
+        if refusal.came:
+            intent = intent.placed(refusal.came)
+        intent = intent.refused(Refusal(request.pool, refusal.scope, str(refusal)))
+        self.remember(intent)
+        if refusal.scope in _FINAL:
+            raise _FINAL[refusal.scope](f"AWS refused the launch: {refusal}") from refusal
+        if refusal.scope is Scope.AGAIN:
+            self.warn(f"{request.pool}: {refusal}; asking again")
+            self.sleep(AGAIN_AFTER * sum(r.scope is Scope.AGAIN for r in intent.refusals))
+        else:
+            self.warn(f"no room for {request.pool}: {refusal}")
+        return intent
+
     def _some_came(self, request: Request, intent: Intent) -> None:
-        wanted = request.arguments["MaxCount"]
         came = len(intent.launch.ids) - len(request.launch.ids) if intent.launch else 0
-        if came < wanted:
-            self.warn(f"{request.pool} had room for {came} of {wanted}; the rest is launched elsewhere")
+        if came < request.wanted:
+            self.warn(f"{request.pool} had room for {came} of {request.wanted}; the rest is launched elsewhere")
 
 
-def missing(spec: Ec2Spec, intent: Intent) -> int:
-    return spec.count - (len(intent.launch.ids) if intent.launch else 0)
+def missing(spec: Any, intent: Intent) -> int:
+    return int(spec.count) - (len(intent.launch.ids) if intent.launch else 0)
 
 
-def _no_room(spec: Ec2Spec, intent: Intent) -> str:
+def _no_room(spec: Any, intent: Intent) -> str:
     tried = "; ".join(f"{r.pool}: {r.words}" for r in intent.refusals)
     lack = f"{missing(spec, intent)} of {spec.count} members" if spec.count > 1 else "it"
     return f"launch {intent.launch_id}: no room for {lack} in any of {len(spec.pools())} pools: {tried}"

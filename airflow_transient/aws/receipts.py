@@ -19,8 +19,9 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_transient.aws.launcher import ClientFactory, code_of, said_plainly, status_of, words_of
-from airflow_transient.core.bootscript import ReportForm
-from airflow_transient.core.spec import RESULT_LIMIT, S3Prefix
+from airflow_transient.core.ec2.bootscript import ReportForm
+from airflow_transient.core.ec2.receipts import RESULT_LIMIT
+from airflow_transient.core.spec import S3Prefix
 from airflow_transient.errors import AccessError, LaunchError, SpecError, TransientError
 
 #: The largest object a member may leave; S3 takes 5 GB by POST. Our own reads are bounded one by one.

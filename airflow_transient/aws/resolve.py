@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from airflow_transient.aws.launcher import ClientFactory, said_plainly
-from airflow_transient.core.requests import Resolved
-from airflow_transient.core.spec import Ec2Spec, Image
+from airflow_transient.core.ec2.requests import Resolved
+from airflow_transient.core.ec2.spec import Ec2Spec, Image
 from airflow_transient.errors import SpecError
 
 

@@ -6,6 +6,7 @@ codes that are not in the table (InsufficientInstanceCapacity is an HTTP 500 and
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from enum import Enum
 
@@ -22,6 +23,7 @@ class Scope(str, Enum):
     SPEC = "the request itself: the author's move"
     ACCESS = "the credentials: an administrator's move"
     STALE = "nothing: it was asked too long ago to be started now"
+    AGAIN = "a hiccup: the same place again, a little later"
     PACE = "too many calls: the same again, later"
     TOKEN_USED = "this token has launched before"
     UNCLEAR = "no clear answer: it may have been launched"
@@ -73,10 +75,16 @@ def scope_of(code: str | None, status: int | None) -> Scope:
     return Scope.UNCLEAR
 
 
+#: So often a place is asked again after a hiccup; then it counts as a place without room.
+HICCUPS = 3
+
+
 def pools_left(pools: Iterable[Pool], refused: Iterable[tuple[Pool, Scope]]) -> tuple[Pool, ...]:
     """The pools that no refusal so far speaks of, in the author's order."""
     refused = tuple(refused)
-    return tuple(p for p in pools if not any(_speaks_of(scope, no, p) for no, scope in refused))
+    hiccups = Counter(pool for pool, scope in refused if scope is Scope.AGAIN)
+    firm = [(pool, scope) for pool, scope in refused if scope is not Scope.AGAIN]
+    return tuple(p for p in pools if hiccups[p] < HICCUPS and not any(_speaks_of(scope, no, p) for no, scope in firm))
 
 
 def _speaks_of(scope: Scope, refused: Pool, pool: Pool) -> bool:

@@ -26,7 +26,6 @@ class State(str, Enum):
     PLACED = "placed"
     TOLD_SUCCEEDED = "told succeeded"
     TOLD_FAILED = "told failed"
-    STOPPED = "stopped by us"
 
 
 class Move(str, Enum):
@@ -47,7 +46,6 @@ NEXT: dict[State, tuple[Move, Move]] = {
     State.PLACED: (Move.ADOPT, Move.STOP_AND_LAUNCH),
     State.TOLD_SUCCEEDED: (Move.TELL_AGAIN, Move.LAUNCH_ANEW),
     State.TOLD_FAILED: (Move.LAUNCH_ANEW, Move.LAUNCH_ANEW),
-    State.STOPPED: (Move.LAUNCH_ANEW, Move.LAUNCH_ANEW),
 }
 
 
@@ -110,9 +108,6 @@ class Intent:
     def resuming(self) -> Intent:
         """Its trigger died, and it gets another one."""
         return replace(self, resumed=self.resumed + 1)
-
-    def stopped(self) -> Intent:
-        return replace(self, state=State.STOPPED, request=None)
 
     def anew(self, max_tries: int) -> Intent:
         return Intent(self.launch_id, max_tries, generation=self.generation + 1)

@@ -5,13 +5,15 @@ A launch is found again by its owner, and asked for by its token: asking twice w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from typing import Any
 
+from airflow_transient.core.ecs.terms import Terms
+
 #: Why a launch was stopped, as its members' tags tell whoever looks next, with Airflow or without.
-BY_REQUEST, AT_DEADLINE, NEVER_BOOTED = "request", "deadline", "never-booted"
+BY_REQUEST, AT_DEADLINE, NEVER_BOOTED, CALLED_OFF = "request", "deadline", "never-booted", "called-off"
 
 #: The tags that make a launch findable without Airflow; keys are read by the reaper and by people.
 TAG_PREFIX = "transient:"
@@ -76,6 +78,7 @@ class Launch:
 
     `token` is launch id and generation; `ids` are in the order of TRANSIENT_INDEX. `receipts` is an s3:// prefix, or
     None when the console is the only channel. `hold_seconds`: how long a failed machine stays up to be looked at.
+    `ecs`: what a launch of ECS tasks is watched and judged by.
     """
 
     kind: str
@@ -88,6 +91,7 @@ class Launch:
     deadline: datetime
     receipts: str | None = None
     hold_seconds: int = 0
+    ecs: Terms | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready: moments as ISO 8601, ids as a list."""
@@ -104,21 +108,31 @@ class Launch:
         for name in ("requested_at", "boot_by", "deadline"):
             known[name] = datetime.fromisoformat(known[name])
         known["ids"] = tuple(known["ids"])
+        known["ecs"] = Terms.from_dict(known["ecs"]) if known.get("ecs") else None
         return cls(**known)
 
     def with_ids(self, ids: tuple[str, ...]) -> Launch:
         return replace(self, ids=ids)
+
+    def without(self, ended: Collection[str], successes: int) -> Launch:
+        """What is left to wait for once some have ended, and how many of those must still succeed."""
+        ids = tuple(i for i in self.ids if i not in ended)
+        return replace(self, ids=ids, ecs=self.ecs.less(successes) if self.ecs else None)
 
     def receipt_key(self, member: str, name: str) -> str:
         """The S3 address of one object that a member leaves behind."""
         return f"{self.receipts}{member}/{name}"
 
 
-def draft_launch(kind: str, spec: Any, key: LaunchKey, region: str, now: datetime, so_far: Launch | str) -> Launch:
+def draft_launch(
+    kind: str, spec: Any, key: LaunchKey, region: str, now: datetime, so_far: Launch | str, **kind_of_its_own: Any
+) -> Launch:
     """The handle of one more attempt: what exists so far, and the deadline that holds from now on.
 
+    :param spec: tells its `boot_timeout` and its `lifetime`.
     :param so_far: the launch as far as it was placed, or the nonce of a new one: all attempts of a generation share
         their nonce and their receipts.
+    :param kind_of_its_own: the fields that one kind of launch has.
     """
     before = so_far if isinstance(so_far, Launch) else None
     return Launch(
@@ -130,6 +144,5 @@ def draft_launch(kind: str, spec: Any, key: LaunchKey, region: str, now: datetim
         requested_at=before.requested_at if before else now,
         boot_by=now + spec.boot_timeout,
         deadline=now + spec.lifetime,
-        receipts=f"{spec.results}{key.name}/" if spec.results else None,
-        hold_seconds=int(spec.hold_on_failure.total_seconds()),
+        **kind_of_its_own,
     )

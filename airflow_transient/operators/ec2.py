@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from airflow_transient.core.spec import Ec2Spec
+from airflow_transient.core.ec2.spec import Ec2Spec
 from airflow_transient.errors import SpecError
 from airflow_transient.links.ec2 import InstanceLink, LogLink
 from airflow_transient.operators.launch import LaunchOperator

@@ -12,6 +12,7 @@ from airflow.sdk.exceptions import TaskDeferred
 
 from airflow_transient import errors
 from airflow_transient.aws.launcher import Refused
+from airflow_transient.core.ec2.requests import call as run_instances_call
 from airflow_transient.core.fallback import Scope
 from airflow_transient.operators.ec2 import TransientEc2Operator
 from airflow_transient.retry import transient_retry_policy
@@ -139,7 +140,7 @@ def test_a_try_that_died_before_its_answer_asks_again_with_the_same_bytes(world:
     launch = world.launch
 
     def launch_and_die(request: Any, again: bool = False) -> Any:
-        sent.append(request.call)
+        sent.append(run_instances_call(request))
         launch(request)
         raise Died
 
@@ -148,7 +149,7 @@ def test_a_try_that_died_before_its_answer_asks_again_with_the_same_bytes(world:
         operator().execute(context(store))
 
     def launch_and_look(request: Any, again: bool = False) -> Any:
-        sent.append(request.call)
+        sent.append(run_instances_call(request))
         return launch(request)
 
     world.launch = launch_and_look  # type: ignore[method-assign]
@@ -569,7 +570,7 @@ def test_a_trigger_that_timed_out_means_stop_and_judge(world: FakeLauncher) -> N
 def test_a_machine_that_failed_may_be_held(world: FakeLauncher) -> None:
     from dataclasses import replace
 
-    from airflow_transient.core.verdict import Receipt
+    from airflow_transient.core.ec2.receipts import Receipt
 
     op, ctx = operator(hold_on_failure=timedelta(hours=1)), context()
     trigger = defer(op, ctx)

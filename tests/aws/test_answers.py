@@ -19,6 +19,7 @@ from botocore.exceptions import (
 from airflow_transient import errors
 from airflow_transient.aws.ec2 import Ec2Launcher
 from airflow_transient.aws.launcher import Refused
+from airflow_transient.core.ec2.requests import call as run_instances_call
 from airflow_transient.core.fallback import Scope
 from airflow_transient.core.launch import Launch
 from airflow_transient.core.requests import Request
@@ -26,7 +27,9 @@ from airflow_transient.core.spec import Pool
 
 T0 = datetime(2026, 11, 21, 12, 0, tzinfo=timezone.utc)
 LAUNCH = Launch("ec2", "t0-1", "n0", (), "eu-west-1", T0, T0 + timedelta(minutes=10), T0 + timedelta(hours=1))
-REQUEST = Request(LAUNCH, Pool("t3.small"), {"ClientToken": "t0-1-1", "MaxCount": 1}, base64.b64encode(b"#!").decode())
+REQUEST = Request(
+    LAUNCH, Pool("t3.small"), "t0-1-1", 1, {"ClientToken": "t0-1-1", "MaxCount": 1}, base64.b64encode(b"#!").decode()
+)
 INSTANCE = {"InstanceId": "i-1", "AmiLaunchIndex": 0, "State": {"Name": "running"}, "Tags": []}
 
 
@@ -94,7 +97,7 @@ def launcher(ec2: Ec2) -> Ec2Launcher:
 def test_what_is_no_answer_is_asked_again_with_the_same_bytes(answers: list[Any]) -> None:
     ec2 = Ec2(answers)
     assert launcher(ec2).launch(REQUEST).ids == ("i-1",)
-    assert all(sent == REQUEST.call for sent in ec2.sent)
+    assert all(sent == run_instances_call(REQUEST) for sent in ec2.sent)
 
 
 @pytest.mark.parametrize(

@@ -24,19 +24,12 @@ from pathlib import Path
 from typing import Any
 
 from airflow_transient.aws.receipts import ReceiptBox
-from airflow_transient.core import bootscript
+from airflow_transient.core.ec2 import bootscript
 from airflow_transient.core.launch import Launch
-from airflow_transient.core.spec import Ec2Spec
-from airflow_transient.core.verdict import (
-    Member,
-    Phase,
-    Receipt,
-    Sighting,
-    boot_evidence,
-    judge_member,
-    parse_receipt,
-    receipts_on_console,
-)
+from airflow_transient.core.ec2.spec import Ec2Spec
+from airflow_transient.core.ec2.judging import judge_member
+from airflow_transient.core.ec2.receipts import Receipt, boot_evidence, parse_receipt, receipts_on_console
+from airflow_transient.core.verdict import Member, Phase, Sighting
 from airflow_transient.localcloud import LocalCloud, imds
 from tests.cloud_init.chamber import Plan
 from tests.cloud_init.groups import PREFIX, groups

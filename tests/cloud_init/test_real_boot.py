@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from airflow_transient.core.verdict import Outcome, Receipt
+from airflow_transient.core.ec2.receipts import Receipt
+from airflow_transient.core.verdict import Outcome
 from tests.cloud_init.groups import unified
 from tests.cloud_init.machines import PASSWORD, Ended, Job
 

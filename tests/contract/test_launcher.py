@@ -12,8 +12,9 @@ import pytest
 from airflow_transient.aws.ec2 import Ec2Launcher
 from airflow_transient.aws.launcher import Launcher
 from airflow_transient.aws.watching import look
+from airflow_transient.core.ec2.spec import Ec2Spec
 from airflow_transient.core.launch import LaunchKey, Owner
-from airflow_transient.core.spec import Ec2Spec, Pool
+from airflow_transient.core.spec import Pool
 from airflow_transient.core.verdict import Outcome, Phase
 from airflow_transient.testing import FakeLauncher
 from tests.waiting import eventually

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from airflow_transient.core.bootscript import (
+from airflow_transient.core.ec2.bootscript import (
     USER_DATA_LIMIT,
     Boot,
     ReportForm,
@@ -19,7 +19,7 @@ from airflow_transient.core.bootscript import (
     user_data,
     without_comments,
 )
-from airflow_transient.core.spec import Ec2Spec
+from airflow_transient.core.ec2.spec import Ec2Spec
 
 FORM = ReportForm("http://s3", {"key": "p/${filename}", "policy": 'a"b\\c', "x-amz-signature": "00"}, "b", "p/")
 BOOT = Boot("t0-1-1", "n0", "eu-west-1", FORM)

@@ -7,11 +7,14 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
+from airflow_transient.core.ec2.requests import Resolved, run_instances
+from airflow_transient.core.ec2.requests import call as run_instances_call
+from airflow_transient.core.ec2.spec import Ec2Spec
 from airflow_transient.core.fallback import REFUSALS, Scope, pools_left, scope_of
 from airflow_transient.core.intent import NEXT, Intent, Move, Refusal, State
 from airflow_transient.core.launch import Launch, LaunchKey, Owner
-from airflow_transient.core.requests import Request, Resolved, run_instances
-from airflow_transient.core.spec import Ec2Spec, Pool
+from airflow_transient.core.requests import Request
+from airflow_transient.core.spec import Pool
 from airflow_transient.errors import SpecError
 
 T0 = datetime(2026, 11, 21, 12, 0, tzinfo=timezone.utc)
@@ -108,13 +111,15 @@ def test_a_profile_is_a_name_or_an_arn(words, said):
     assert asked(instance_profile=words)["IamInstanceProfile"] == said
 
 
-REQUEST = Request(LAUNCH, POOL, {"ClientToken": "t0-2-5"}, base64.b64encode(b"\x1f\x8bgz").decode(), ("careful",))
+REQUEST = Request(
+    LAUNCH, POOL, "t0-2-5", 1, {"ClientToken": "t0-2-5"}, base64.b64encode(b"\x1f\x8bgz").decode(), ("careful",)
+)
 
 
 def test_a_request_survives_json_to_the_byte():
     again = Request.from_dict(json.loads(json.dumps(REQUEST.to_dict())))
     assert again == REQUEST
-    assert again.call["UserData"] == b"\x1f\x8bgz"
+    assert run_instances_call(again)["UserData"] == b"\x1f\x8bgz"
 
 
 @pytest.mark.parametrize(
@@ -145,7 +150,6 @@ def test_the_bytes_go_once_the_ids_are_known():
         (State.PLACED, Move.ADOPT, Move.STOP_AND_LAUNCH),
         (State.TOLD_SUCCEEDED, Move.TELL_AGAIN, Move.LAUNCH_ANEW),
         (State.TOLD_FAILED, Move.LAUNCH_ANEW, Move.LAUNCH_ANEW),
-        (State.STOPPED, Move.LAUNCH_ANEW, Move.LAUNCH_ANEW),
     ],
 )
 def test_what_the_next_try_does(state, same, cleared):

@@ -4,7 +4,9 @@ from datetime import timedelta
 
 import pytest
 
-from airflow_transient.core.spec import Ec2Spec, Image, LaunchTemplate, Pool, S3Prefix, duration, names, pairs, whole
+from airflow_transient.core.ec2.spec import Ec2Spec, Image, LaunchTemplate
+from airflow_transient.core.reading import duration, names, pairs, whole
+from airflow_transient.core.spec import Pool, S3Prefix
 from airflow_transient.errors import SpecError
 
 GOOD = {"command": "true", "image_id": "ami-0123456789abcdef0", "instance_type": "t3.small"}

@@ -6,24 +6,11 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from airflow_transient import errors
+from airflow_transient.core.ec2.judging import CONSOLE_DELAY, Ec2Sighting, billed_seconds
+from airflow_transient.core.ec2.receipts import Receipt, boot_evidence, parse_receipt, parse_result, receipts_on_console
+from airflow_transient.core.judging import judge
 from airflow_transient.core.launch import Launch
-from airflow_transient.core.verdict import (
-    CONSOLE_DELAY,
-    ERRORS,
-    STOP_GRACE,
-    UNANSWERED,
-    Outcome,
-    Phase,
-    Receipt,
-    Sighting,
-    Verdict,
-    billed_seconds,
-    boot_evidence,
-    judge,
-    parse_receipt,
-    parse_result,
-    receipts_on_console,
-)
+from airflow_transient.core.verdict import ERRORS, STOP_GRACE, UNANSWERED, Outcome, Phase, Verdict
 
 T0 = datetime(2026, 11, 21, 12, 0, tzinfo=timezone.utc)
 LAUNCH = Launch(
@@ -48,12 +35,12 @@ def receipt(exit_code=0, **what):
 
 
 def gone(reason=OWN, **what):
-    return Sighting("i-1", Phase.ENDED, state="terminated", reason=reason, launched=T0, ended=LATER, **what)
+    return Ec2Sighting("i-1", Phase.ENDED, state="terminated", reason=reason, launched=T0, ended=LATER, **what)
 
 
-UP = Sighting("i-1", Phase.RUNNING, state="running", launched=T0)
-UNSEEN = Sighting("i-1", Phase.UNKNOWN, note="throttled")
-ABSENT = Sighting("i-1", Phase.UNKNOWN, note="EC2 does not know it", absent=True)
+UP = Ec2Sighting("i-1", Phase.RUNNING, state="running", launched=T0)
+UNSEEN = Ec2Sighting("i-1", Phase.UNKNOWN, note="throttled")
+ABSENT = Ec2Sighting("i-1", Phase.UNKNOWN, note="EC2 does not know it", absent=True)
 
 
 @pytest.mark.parametrize(

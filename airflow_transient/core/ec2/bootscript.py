@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 
-from airflow_transient.core.spec import UPLOAD_GRACE, Ec2Spec
+from airflow_transient.core.ec2.spec import UPLOAD_GRACE, Ec2Spec
 from airflow_transient.errors import SpecError
 
 #: EC2's limit for user data, before base64.

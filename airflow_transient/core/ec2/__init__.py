@@ -1,0 +1,1 @@
+"""EC2: what is asked of it, and what its answers mean."""

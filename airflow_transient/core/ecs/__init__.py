@@ -1,0 +1,1 @@
+"""ECS: what is asked of it, and what its answers mean."""

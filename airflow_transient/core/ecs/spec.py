@@ -1,0 +1,283 @@
+"""What the author asks of ECS, as frozen values. A spec that exists is valid; what cannot be built says why."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from airflow_transient.core.depth import HARD_CAP, Rule
+from airflow_transient.core.reading import duration, names, pairs, text, truth, whole
+from airflow_transient.core.spec import Pool, check_tags
+from airflow_transient.errors import SpecError
+
+#: The quotas of RunTask's arguments (ECS service quotas; botocore's model of RunTask).
+MAX_OVERRIDES, MAX_SUBNETS, MAX_GROUPS = 8192, 16, 5
+#: Room in the overrides for the variables that we add to each container.
+OWN_VARIABLES = ("TRANSIENT_LAUNCH", "TRANSIENT_DEADLINE")
+#: A task has no timeout of its own on ECS; ours may be this long.
+MAX_RUNTIME = timedelta(days=14)
+#: A task that is stopped may take stopTimeout (120 s at most on Fargate) to go.
+STOP_SECONDS = timedelta(minutes=3)
+LAUNCH_TYPES = ("FARGATE", "EC2", "EXTERNAL", "MANAGED_INSTANCES")
+CLUSTER_DEFAULT = "the cluster's default capacity"
+NATIVE_OVERRIDES = {
+    *("containerOverrides", "cpu", "memory", "taskRoleArn", "executionRoleArn", "ephemeralStorage"),
+    "inferenceAcceleratorOverrides",
+}
+#: Shapes: so many of, or such a share of.
+Share = int | float
+
+
+@dataclass(frozen=True)
+class EcsSpec:
+    """A burst of `count` tasks; `rule` and `queues` say how many that is."""
+
+    task_definition: str
+    cluster: str = "default"
+    rule: Rule = field(default_factory=Rule)
+    queues: tuple[str, ...] = ()
+    count: int = 1
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    capacity: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {CLUSTER_DEFAULT: {}})
+    network: Mapping[str, Any] | None = None
+    platform_version: str | None = None
+    group: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    propagate_tags: bool = False
+    enable_execute_command: bool = False
+    deciding: tuple[str, ...] = ()
+    min_success: Share = 1.0
+    stop_on_failure: bool = False
+    max_runtime: timedelta = timedelta(hours=1)
+    start_timeout: timedelta = timedelta(minutes=35)
+    kill_schedule_role: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.task_definition:
+            raise SpecError("which task? give task_definition: a family, family:revision, or an ARN")
+        if not timedelta(seconds=1) <= self.max_runtime <= MAX_RUNTIME:
+            raise SpecError(f"max_runtime is {self.max_runtime}: it must be from 1 s to {MAX_RUNTIME.days} days")
+        if not timedelta(seconds=10) <= self.start_timeout <= timedelta(hours=12):
+            raise SpecError(f"start_timeout is {self.start_timeout}: it must be from 10 s to 12 h")
+        check_tags(self.tags)
+        _check_min_success(self)
+        _check_network(self.network)
+        if (size := len(json.dumps(self.overrides))) > MAX_OVERRIDES:
+            raise SpecError(f"overrides have {size:,} characters as JSON: ECS takes {MAX_OVERRIDES:,}")
+
+    @classmethod
+    def of(cls, **words: Any) -> EcsSpec:
+        """From the operator's words, as the DAG author wrote them."""
+        return cls(
+            task_definition=text(words.get("task_definition"), "task_definition") or "",
+            cluster=text(words.get("cluster"), "cluster") or "default",
+            rule=rule_of(words),
+            queues=names(words.get("queues")),
+            overrides=overrides_of(words.get("overrides")),
+            capacity=_capacity(words.get("launch_type"), words.get("capacity_provider_strategies")),
+            network=_network(words.get("network_configuration")),
+            platform_version=text(words.get("platform_version"), "platform_version"),
+            group=text(words.get("group"), "group"),
+            tags=pairs(words.get("tags"), "tags"),
+            propagate_tags=bool(truth(words.get("propagate_tags"), "propagate_tags")),
+            enable_execute_command=bool(truth(words.get("enable_execute_command"), "enable_execute_command")),
+            deciding=names(words.get("deciding_containers")),
+            min_success=_share(words.get("min_success", 1.0)),
+            stop_on_failure=bool(truth(words.get("stop_on_failure"), "stop_on_failure")),
+            max_runtime=duration(words.get("max_runtime", timedelta(hours=1)), "max_runtime"),
+            start_timeout=duration(words.get("start_timeout", timedelta(minutes=35)), "start_timeout"),
+            kill_schedule_role=text(words.get("kill_schedule_role"), "kill_schedule_role"),
+        )
+
+    #: Each task is a job: those there is room for begin, and the rest follows.
+    in_parts = True
+
+    @property
+    def sized(self) -> bool:
+        """Whether how many there should be depends on what is there now."""
+        return bool(self.queues) or self.rule.top_up
+
+    def pools(self) -> tuple[Pool, ...]:
+        return tuple(Pool(market=name) for name in self.capacity)
+
+    def need(self, count: int) -> int:
+        """How many of `count` must succeed."""
+        if isinstance(self.min_success, int):
+            return min(self.min_success, count)
+        return math.ceil(round(self.min_success * count, 6))
+
+    @property
+    def boot_timeout(self) -> timedelta:
+        return self.start_timeout
+
+    @property
+    def lifetime(self) -> timedelta:
+        """From the request to the moment after which anyone may stop it."""
+        return self.start_timeout + self.max_runtime + STOP_SECONDS
+
+    def secret_free_words(self) -> Iterable[tuple[str, str]]:
+        """(name, text) of all that DescribeTasks shows."""
+        for container in self.overrides.get("containerOverrides", ()):
+            name = container.get("name")
+            yield f"overrides[{name!r}] command", " ".join(map(str, container.get("command", ())))
+            for pair in container.get("environment", ()):
+                yield f"overrides[{name!r}][{pair['name']!r}]", str(pair["value"])
+        yield from ((f"tags[{name!r}]", value) for name, value in self.tags.items())
+
+
+#: The words of a rule, as the operator and the sensor take them.
+RULE_WORDS = (
+    *("task_count", "messages_per_task", "max_count", "hard_cap", "activation"),
+    *("count_in_flight", "count_delayed", "top_up", "strategy"),
+)
+
+
+def rule_of(words: Mapping[str, Any]) -> Rule:
+    """The rule that an author's words make; what is not given is the default."""
+
+    def number(name: str, default: int | None) -> Any:
+        value = whole(words.get(name), name)
+        return default if value is None else value
+
+    return Rule(
+        task_count=number("task_count", 1),
+        messages_per_task=number("messages_per_task", None),
+        max_count=number("max_count", None),
+        hard_cap=number("hard_cap", HARD_CAP),
+        activation=number("activation", 0),
+        count_in_flight=bool(truth(words.get("count_in_flight"), "count_in_flight")),
+        count_delayed=bool(truth(words.get("count_delayed"), "count_delayed")),
+        top_up=bool(truth(words.get("top_up"), "top_up")),
+        strategy=text(words.get("strategy"), "strategy") or "lag-aware",
+    )
+
+
+def overrides_of(words: Any) -> dict[str, Any]:
+    """
+    RunTask's `overrides`, from one of three forms.
+
+    ECS's own ({"containerOverrides": […]}), container -> variables ({"main": {"A": "1"}}), or the ECS Scheduler's
+    ([{"containerName": "main", "environment": {"A": "1"}}]).
+    """
+    if not words:
+        return {}
+    if isinstance(words, Mapping):
+        if "containerOverrides" not in words and all(isinstance(value, Mapping) for value in words.values()):
+            return {"containerOverrides": [_variables(str(name), value) for name, value in words.items()]}
+        return _native(words)
+    if isinstance(words, Sequence) and not isinstance(words, str):
+        return {"containerOverrides": [_short(entry) for entry in words]}
+    raise SpecError(f"overrides is ECS's own dict, or container -> variables, not {type(words).__name__}")
+
+
+def _native(words: Mapping[str, Any]) -> dict[str, Any]:
+    if strange := sorted(set(words) - NATIVE_OVERRIDES):
+        raise SpecError(f"overrides: ECS does not know {strange}; it knows {sorted(NATIVE_OVERRIDES)}")
+    for container in words.get("containerOverrides", ()):
+        if not isinstance(container, Mapping) or not container.get("name"):
+            raise SpecError("overrides: each entry of containerOverrides needs the name of its container")
+        for pair in container.get("environment", ()):
+            if not isinstance(pair, Mapping) or set(pair) != {"name", "value"}:
+                raise SpecError("overrides: an environment is a list of {'name': …, 'value': …}")
+    return json.loads(json.dumps(dict(words)))  # type: ignore[no-any-return]  # a copy of its own
+
+
+def _short(entry: Any) -> dict[str, Any]:
+    if not isinstance(entry, Mapping) or set(entry) != {"containerName", "environment"}:
+        raise SpecError("overrides: an entry of the short form is {'containerName': …, 'environment': {…}}")
+    return _variables(str(entry["containerName"]), entry["environment"])
+
+
+def _variables(container: str, words: Any) -> dict[str, Any]:
+    plain = pairs(words, f"overrides[{container!r}]")
+    if own := sorted(name for name in plain if name.startswith("TRANSIENT_")):
+        raise SpecError(f"overrides: {own}: variables that start with TRANSIENT_ are set by airflow_transient")
+    return {"name": container, "environment": [{"name": name, "value": value} for name, value in plain.items()]}
+
+
+def _capacity(launch_type: Any, strategies: Any) -> dict[str, dict[str, Any]]:
+    """What to call it -> RunTask's arguments for it, in the order of trying."""
+    kind = text(launch_type, "launch_type")
+    if kind and strategies:
+        raise SpecError("give launch_type or capacity_provider_strategies, not both: ECS refuses that")
+    if kind:
+        if kind not in LAUNCH_TYPES:
+            raise SpecError(
+                f"launch_type is {kind!r}: it must be one of {', '.join(LAUNCH_TYPES)}"
+                + ("; FARGATE_SPOT is a capacity provider" if kind == "FARGATE_SPOT" else "")
+            )
+        return {kind: {"launchType": kind}}
+    if not strategies:
+        return {CLUSTER_DEFAULT: {}}
+    if isinstance(strategies, str):
+        strategies = names(strategies)
+    made = [_strategy(words) for words in strategies]
+    return {"+".join(_share_words(item) for item in items): {"capacityProviderStrategy": items} for items in made}
+
+
+def _strategy(words: Any) -> list[dict[str, Any]]:
+    """One entry: a provider's name, one of ECS's strategy items, or several that share the tasks."""
+    items = words if isinstance(words, list | tuple) else [words]
+    return [_strategy_item(item) for item in items]
+
+
+def _strategy_item(words: Any) -> dict[str, Any]:
+    item = {"capacityProvider": words.strip()} if isinstance(words, str) else words
+    known = {"capacityProvider", "weight", "base"}
+    if not isinstance(item, Mapping) or not item.get("capacityProvider") or set(item) - known:
+        raise SpecError(
+            "capacity_provider_strategies is a list to try in order; each entry is a provider's name, "
+            f"{{'capacityProvider': …, 'weight': …, 'base': …}}, or a list of those, not {words!r}"
+        )
+    return dict(item)
+
+
+def _share_words(item: Mapping[str, Any]) -> str:
+    shares = [f"{name} {item[name]}" for name in ("weight", "base") if item.get(name) is not None]
+    return str(item["capacityProvider"]) + (f" ({', '.join(shares)})" if shares else "")
+
+
+def _network(words: Any) -> dict[str, Any] | None:
+    """ECS's own form, or what it holds: {"subnets": […], "securityGroups": […], "assignPublicIp": …}."""
+    if not words:
+        return None
+    if not isinstance(words, Mapping):
+        raise SpecError(f"network_configuration is a dict, not {type(words).__name__}")
+    inner = words.get("awsvpcConfiguration", words)
+    if strange := sorted(set(inner) - {"subnets", "securityGroups", "assignPublicIp"}):
+        raise SpecError(f"network_configuration: ECS does not know {strange}")
+    return {"awsvpcConfiguration": dict(inner)}
+
+
+def _check_network(network: Mapping[str, Any] | None) -> None:
+    inner = (network or {}).get("awsvpcConfiguration", {})
+    if network and not inner.get("subnets"):
+        raise SpecError("network_configuration needs subnets")
+    for name, limit in (("subnets", MAX_SUBNETS), ("securityGroups", MAX_GROUPS)):
+        if len(inner.get(name, ())) > limit:
+            raise SpecError(f"network_configuration has {len(inner[name])} {name}: ECS takes {limit}")
+
+
+def _share(words: Any) -> Share:
+    """5 or "5" is a number, 0.9 or "0.9" or "90%" a share."""
+    said = str(words).strip()
+    try:
+        if said.endswith("%"):
+            return float(said[:-1]) / 100
+        return int(said) if isinstance(words, int) or said.isdigit() else float(said)
+    except ValueError:
+        raise SpecError(f"min_success is a number of tasks or a share such as 0.9, not {words!r}") from None
+
+
+def _check_min_success(spec: EcsSpec) -> None:
+    share = spec.min_success
+    if isinstance(share, bool) or share < 0 or (isinstance(share, float) and share > 1):
+        raise SpecError(f"min_success is {share}: a whole number of tasks, or a share from 0.0 to 1.0")
+    if isinstance(share, int) and not spec.sized and share > min(spec.rule.task_count, spec.rule.limit):
+        raise SpecError(
+            f"min_success is {share}, and there are only {min(spec.rule.task_count, spec.rule.limit)} tasks"
+        )

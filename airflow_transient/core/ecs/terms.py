@@ -1,0 +1,46 @@
+"""What a launch of ECS tasks is watched and judged by: it travels with the launch, so that nobody asks for it again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+
+@dataclass(frozen=True)
+class LogPlace:
+    """Where one container's awslogs go; the stream of a task is prefix/container/task id (awslogs driver on ECS)."""
+
+    container: str
+    group: str
+    prefix: str
+    region: str
+
+    def stream(self, task: str) -> str:
+        return f"{self.prefix}/{self.container}/{task}"
+
+
+@dataclass(frozen=True)
+class Terms:
+    """
+    `deciding`: the containers whose exit codes say how the job ended. `start_seconds` and `runtime_seconds`: how long a
+    task may take to start, and then to run. `need`: how many tasks must succeed; with `stop_on_failure` the rest is
+    stopped once that cannot be reached any more.
+    """
+
+    cluster: str
+    deciding: tuple[str, ...]
+    start_seconds: int
+    runtime_seconds: int
+    need: int
+    stop_on_failure: bool = False
+    logs: tuple[LogPlace, ...] = ()
+
+    def less(self, successes: int) -> Terms:
+        return replace(self, need=max(0, self.need - successes))
+
+    @classmethod
+    def from_dict(cls, said: Mapping[str, Any]) -> Terms:
+        known = {name: said[name] for name in cls.__dataclass_fields__ if name in said}
+        places = tuple(LogPlace(**place) for place in known.get("logs", ()))
+        return cls(**known | {"deciding": tuple(known["deciding"]), "logs": places})
