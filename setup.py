@@ -16,7 +16,7 @@ MOTO_PARTS = (
     *("cloudwatch", "cloudformation", "scheduler", "server"),
 )
 LOCAL = [f"moto[{','.join(MOTO_PARTS)}]==5.2.*"]
-TEST = ["pytest", "pytest-timeout", "ruff", "mypy", "pyyaml", "build", "setuptools", "wheel"]
+TEST = ["pytest", "pytest-timeout", "hypothesis", "ruff", "mypy", "pyyaml", "build", "setuptools", "wheel"]
 
 
 def version() -> str:

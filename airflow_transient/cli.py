@@ -47,6 +47,16 @@ def get_transient_cli_commands() -> list[Any]:
             func=lazy_load_command("airflow_transient.cli.deployment"),
             args=(ARG_VERBOSE,),
         ),
+        ActionCommand(
+            name="simulate",
+            help="How many tasks each strategy would have launched for a trace of arrivals",
+            description=(
+                "Replays a CSV file against the rule by which a burst's size is found. Nothing is launched and AWS is "
+                "not asked. docs/depth.md tells how to export a trace and how to read the figures."
+            ),
+            func=lazy_load_command("airflow_transient.simulate.command.simulate"),
+            args=_simulate_arguments(),
+        ),
     )
     return [GroupCommand(name="transient", help="Compute borrowed by DAGs", subcommands=commands)]
 
@@ -62,6 +72,14 @@ def _reap_arguments() -> tuple[Any, ...]:
         Arg(("-o", "--output"), help="table or json (default: table)", choices=("table", "json"), default="table"),
         ARG_VERBOSE,
     )
+
+
+def _simulate_arguments() -> tuple[Any, ...]:
+    from airflow.cli.cli_config import ARG_VERBOSE, Arg
+
+    from airflow_transient.simulate.options import OPTIONS
+
+    return (*(Arg(flags, **told) for flags, told in OPTIONS.items()), ARG_VERBOSE)
 
 
 # --- commands, on a server: Airflow's metadata database answers

@@ -38,7 +38,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "timetables": {"core"},
     "jobs": {"operators", "sensors", "timetables", *BELOW_OPERATORS},
     "plugin": {"jobs", "timetables", "hooks", *BELOW_HOOKS},
-    "cli": {"jobs", "hooks", *BELOW_HOOKS},
+    "simulate": {"core", "errors"},
+    "cli": {"simulate", "jobs", "hooks", *BELOW_HOOKS},
     "provider": set(),
     "testing": BELOW_HOOKS,
     "guest": set(),
@@ -60,7 +61,9 @@ PUBLIC = [
     "airflow_transient.errors.TransientError",
     "airflow_transient.localcloud.LocalCloud",
     "airflow_transient.retry.transient_retry_policy",
+    "airflow_transient.sensors.sqs.SqsDepthSensor",
     "airflow_transient.testing.FakeLauncher",
+    "airflow_transient.triggers.sqs.SqsDepthEventTrigger",
 ]
 
 #: error -> its parent, as errors.py draws them.

@@ -8,7 +8,7 @@ what such tasks will take; the others are there by name to compare with.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from airflow_transient.errors import SpecError
@@ -81,6 +81,7 @@ class Rule:
     :param hard_cap: the limit where `max_count` says nothing, and of it.
     :param activation: a depth up to this asks for nothing.
     :param top_up: what is live counts towards `task_count`: start only what is missing.
+    :param claim_seconds: how long a task may not have received its `messages_per_task` after it began.
     """
 
     task_count: int = 1
@@ -92,6 +93,7 @@ class Rule:
     count_delayed: bool = False
     top_up: bool = False
     strategy: str = "lag-aware"
+    claim_seconds: int = int(CLAIM_WINDOW.total_seconds())
 
     def __post_init__(self) -> None:
         if not 1 <= self.hard_cap <= MAX_HARD_CAP:
@@ -103,6 +105,8 @@ class Rule:
                 )
         if self.messages_per_task is not None and self.messages_per_task < 1:
             raise SpecError(f"messages_per_task is {self.messages_per_task}: it must be at least 1")
+        if self.claim_seconds < 0:
+            raise SpecError(f"claim_seconds is {self.claim_seconds}: it must be 0 or more")
         if self.activation < 0:
             raise SpecError(f"activation is {self.activation}: it must be 0 or more messages")
         if self.strategy not in STRATEGIES:
@@ -250,7 +254,7 @@ def _bounded(asked: int, room: int, rule: Rule, live: Live) -> str:
 
 
 def _rule_terms(rule: Rule, live: Live) -> dict[str, int | str | None]:
-    said = asdict(rule) | {"limit": rule.limit}
+    said = vars(rule) | {"limit": rule.limit}
     claims = {"claiming": live.claiming, "pending": live.pending, "ended": live.ended}
     return {**said, "live": live.tasks, **claims}
 

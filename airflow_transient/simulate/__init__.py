@@ -1,0 +1,1 @@
+"""`airflow transient simulate`: a trace of arrivals against the strategies, before any task is launched."""
