@@ -11,7 +11,13 @@ def get_provider_info() -> dict[str, Any]:
         "name": "Transient compute",
         "description": "Borrow compute from a DAG: machines that end themselves, waited for and judged honestly.",
         "cli": ["airflow_transient.cli.get_transient_cli_commands"],
-        "extra-links": ["airflow_transient.links.ec2.InstanceLink", "airflow_transient.links.ec2.LogLink"],
+        "extra-links": [
+            "airflow_transient.links.ec2.InstanceLink",
+            "airflow_transient.links.ec2.LogLink",
+            "airflow_transient.links.ecs.TasksLink",
+            "airflow_transient.links.ecs.FailedTaskLink",
+            "airflow_transient.links.ecs.TaskLogLink",
+        ],
         "config": {
             "transient": {
                 "description": "Settings of airflow_transient.",

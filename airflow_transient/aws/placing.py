@@ -57,7 +57,7 @@ class Placing:
         if self.clock() < request.launch.boot_by:
             return self._ask(launcher, intent, request, again=True)
         if launch := launcher.adopt(request):
-            intent = intent.placed(launch)
+            intent = intent.placed(launch, request.pool)
         else:
             intent = intent.refused(Refusal(request.pool, Scope.STALE, "asked long ago, and never started"))
         self.remember(intent)
@@ -75,7 +75,7 @@ class Placing:
 
     def _ask(self, launcher: Launcher, intent: Intent, request: Request, again: bool = False) -> Intent:
         try:
-            intent = intent.placed(launcher.launch(request, again))
+            intent = intent.placed(launcher.launch(request, again), request.pool)
         except Refused as refusal:
             return self._refused(intent, request, refusal)
         self._some_came(request, intent)
@@ -84,7 +84,7 @@ class Placing:
 
     def _refused(self, intent: Intent, request: Request, refusal: Refused) -> Intent:
         if refusal.came:
-            intent = intent.placed(refusal.came)
+            intent = intent.placed(refusal.came, request.pool)
         intent = intent.refused(Refusal(request.pool, refusal.scope, str(refusal)))
         self.remember(intent)
         if refusal.scope in _FINAL:

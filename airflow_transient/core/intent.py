@@ -6,7 +6,7 @@ call, so that whoever comes next asks with the same token and the same bytes: as
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
@@ -15,6 +15,7 @@ from airflow_transient.core.fallback import Scope
 from airflow_transient.core.launch import Launch
 from airflow_transient.core.requests import Request
 from airflow_transient.core.spec import Pool
+from airflow_transient.core.verdict import Member, Outcome
 
 #: Airflow's REST API refuses larger values; the task's own path does not, so we do.
 STORE_LIMIT = 64 * 1024
@@ -60,7 +61,13 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Intent:
-    """`max_tries` tells a clear from a crash: Airflow raises it when a person clears an ended task."""
+    """
+    `max_tries` tells a clear from a crash: Airflow raises it when a person clears an ended task.
+
+    Of a burst: how many were `wanted` when it was sized; the `pool` that took members last; those that have `ended`,
+    written down before AWS forgets them, while `launch` holds what is still waited for; and how many `rounds` of
+    replacements there were.
+    """
 
     launch_id: str
     max_tries: int
@@ -72,6 +79,10 @@ class Intent:
     verdict: Mapping[str, Any] | None = None
     refusals: tuple[Refusal, ...] = ()
     resumed: int = 0
+    wanted: int | None = None
+    pool: Pool | None = None
+    ended: tuple[Member, ...] = ()
+    rounds: int = 0
 
     def next_move(self, max_tries: int) -> Move:
         same, cleared = NEXT[self.state]
@@ -86,24 +97,48 @@ class Intent:
     def refused(self, refusal: Refusal) -> Intent:
         return replace(self, state=State.DRAWN, request=None, refusals=(*self.refusals, refusal))
 
-    def placed(self, launch: Launch) -> Intent:
+    def placed(self, launch: Launch, pool: Pool | None = None) -> Intent:
         """Members came. The request's bytes go: every viewer may read the store, and nobody needs to ask again."""
-        return replace(self, state=State.DRAWN, request=None, launch=launch)
+        return replace(self, state=State.DRAWN, request=None, launch=launch, pool=pool or self.pool)
 
     def complete(self) -> Intent:
         return replace(self, state=State.PLACED)
 
     def told(self, verdict: Mapping[str, Any]) -> Intent:
         state = State.TOLD_SUCCEEDED if verdict["outcome"] == "succeeded" else State.TOLD_FAILED
-        return replace(self, state=state, verdict=verdict if state is State.TOLD_SUCCEEDED else None)
+        return replace(self, state=state, verdict=verdict if state is State.TOLD_SUCCEEDED else None, ended=())
+
+    def handed_on(self, members: Iterable[Member]) -> Intent:
+        """These have ended; what is left of the launch is waited for."""
+        came = tuple(members)
+        if not came or self.launch is None:
+            return self
+        successes = sum(m.outcome is Outcome.SUCCEEDED for m in came)
+        launch = self.launch.without({m.id for m in came}, successes)
+        return replace(self, launch=launch, ended=(*self.ended, *came))
+
+    @property
+    def need(self) -> int | None:
+        """How many of all members must succeed; None: every one."""
+        if self.launch is None or self.launch.ecs is None:
+            return None
+        return self.launch.ecs.need + sum(m.outcome is Outcome.SUCCEEDED for m in self.ended)
+
+    @property
+    def to_place(self) -> int:
+        """How many there should be now, of those wanted: with what still runs, without what has run to an end."""
+        return (self.wanted or 0) - sum(m.missed is None for m in self.ended)
+
+    def again(self, wanted: int, refusals: tuple[Refusal, ...] = ()) -> Intent:
+        """One more round, for what AWS never started or took back."""
+        return replace(self, state=State.DRAWN, wanted=wanted, refusals=refusals, rounds=self.rounds + 1)
 
     def slim(self) -> Intent:
-        """Without what jobs handed back, where that is too much for the store: how it ended is kept."""
+        """Without what jobs handed back, and without member by member, where that is too much for the store."""
         if not self.verdict:
             return self
-        note = {"result_error": "result unavailable: too large to be told twice"}
-        members = [{k: v for k, v in m.items() if k != "result"} | note for m in self.verdict.get("members", ())]
-        return replace(self, verdict={**self.verdict, "members": members, "result": None})
+        note = {"result_error": "result unavailable: too large to be told twice", "members": []}
+        return replace(self, verdict={k: v for k, v in self.verdict.items() if k != "result"} | note)
 
     def resuming(self) -> Intent:
         """Its trigger died, and it gets another one."""
@@ -120,16 +155,15 @@ class Intent:
             "attempt": self.attempt,
             "state": self.state.value,
             "resumed": self.resumed,
+            "wanted": self.wanted,
+            "pool": _pool_words(self.pool) if self.pool else None,
+            "ended": [member.in_short() for member in self.ended],
+            "rounds": self.rounds,
             "request": self.request.to_dict() if self.request else None,
             "launch": self.launch.to_dict() if self.launch else None,
             "verdict": dict(self.verdict) if self.verdict else None,
             "refusals": [
-                {
-                    "pool": [r.pool.instance_type, r.pool.subnet_id, r.pool.market],
-                    "scope": r.scope.value,
-                    "words": r.words,
-                }
-                for r in self.refusals
+                {"pool": _pool_words(r.pool), "scope": r.scope.value, "words": r.words} for r in self.refusals
             ],
         }
 
@@ -145,5 +179,13 @@ class Intent:
             request=Request.from_dict(said["request"]) if said.get("request") else None,
             launch=Launch.from_dict(said["launch"]) if said.get("launch") else None,
             verdict=said.get("verdict"),
+            wanted=said.get("wanted"),
+            pool=Pool(*said["pool"]) if said.get("pool") else None,
+            ended=tuple(map(Member.from_dict, said.get("ended", ()))),
+            rounds=said.get("rounds", 0),
             refusals=tuple(Refusal(Pool(*r["pool"]), Scope(r["scope"]), r["words"]) for r in said.get("refusals", ())),
         )
+
+
+def _pool_words(pool: Pool) -> list[str | None]:
+    return [pool.instance_type, pool.subnet_id, pool.market]

@@ -120,7 +120,7 @@ class Member:
 
     id: str
     outcome: Outcome
-    evidence: str
+    evidence: str = ""
     exit_code: int | None = None
     signal: str | None = None
     launched: datetime | None = None
@@ -145,6 +145,11 @@ class Member:
         if self.result_error:
             del said["result"]  # "result unavailable" must never read as a null result
         return said
+
+    def in_short(self) -> dict[str, Any]:
+        """What is kept of it while others still run: a success needs no evidence."""
+        needless = ("evidence", "result_error") if self.outcome is Outcome.SUCCEEDED and not self.result_error else ()
+        return {name: value for name, value in self.to_dict().items() if value is not None and name not in needless}
 
     @classmethod
     def from_dict(cls, said: Mapping[str, Any]) -> Member:
@@ -188,6 +193,12 @@ class Verdict:
         return min(self.members, key=lambda m: SEVERITY.index(m.outcome))
 
     @property
+    def _told(self) -> Member:
+        """The member that speaks for the launch: the worst, or one that succeeded where enough have."""
+        good = [m for m in self.members if m.outcome is Outcome.SUCCEEDED]
+        return good[0] if self.enough and good else self.worst
+
+    @property
     def failed(self) -> tuple[Member, ...]:
         """Those that did not succeed, the worst first."""
         bad = [m for m in self.members if m.outcome is not Outcome.SUCCEEDED]
@@ -198,7 +209,7 @@ class Verdict:
         return replace(self, members=(*earlier, *self.members), need=need)
 
     def to_dict(self) -> dict[str, Any]:
-        told = self.worst if not self.enough else next(m for m in self.members if m.outcome is Outcome.SUCCEEDED)
+        told = self._told
         said = {
             "outcome": self.outcome.value,
             "exit_code": told.exit_code,

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from airflow_transient.core.launch import Launch
 from airflow_transient.core.verdict import Verdict
 
 
+def in_short(ids: Sequence[str]) -> str:
+    """Five of them, and how many more."""
+    return ", ".join(ids[:5]) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")
+
+
 def launched_in_words(launch: Launch) -> str:
-    ids = ", ".join(launch.ids[:5]) + (f" and {len(launch.ids) - 5} more" if len(launch.ids) > 5 else "")
-    return f"launched {ids} in {_where(launch)}, deadline {launch.deadline:%Y-%m-%d %H:%M:%S} UTC{_report(launch)}"
+    deadline = f"{launch.deadline:%Y-%m-%d %H:%M:%S} UTC"
+    return f"launched {in_short(launch.ids)} in {_where(launch)}, deadline {deadline}{_report(launch)}"
 
 
 def _where(launch: Launch) -> str:

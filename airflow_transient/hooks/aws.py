@@ -74,5 +74,8 @@ class TransientHook:
     def launcher(self, kind: str) -> Launcher:
         """The launcher of one kind of compute."""
         from airflow_transient.aws.ec2 import Ec2Launcher
+        from airflow_transient.aws.ecs import EcsLauncher
 
-        return {"ec2": Ec2Launcher}[kind](self.client, self.signing_life)
+        if kind == "ecs":
+            return EcsLauncher(self.client)
+        return Ec2Launcher(self.client, self.signing_life)

@@ -2,41 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
-from airflow.sdk import BaseOperatorLink
-from airflow.sdk.execution_time.xcom import XCom
-
-if TYPE_CHECKING:
-    from airflow.sdk import BaseOperator
-    from airflow.sdk.types import TaskInstanceKey
-
-#: The XCom a launch is kept under while it is waited for.
-LAUNCH_KEY = "launch"
+from airflow_transient.links.launch import LaunchLink, console_url
 
 
-def console_url(region: str, path: str) -> str:
-    """AWS keeps three partitions with consoles of their own."""
-    domain = {"cn-": "amazonaws.cn", "us-gov-": "amazonaws-us-gov.com"}
-    host = next((d for start, d in domain.items() if region.startswith(start)), "aws.amazon.com")
-    return f"https://{region}.console.{host}/{path}"
-
-
-class _LaunchLink(BaseOperatorLink):
-    """Reads the launch from its XCom; no launch, no link."""
-
-    name = ""
-
-    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        launch = XCom.get_value(key=LAUNCH_KEY, ti_key=ti_key)
-        return self.url(launch) if isinstance(launch, dict) and launch.get("ids") else ""
-
-    def url(self, launch: dict[str, Any]) -> str:
-        raise NotImplementedError
-
-
-class InstanceLink(_LaunchLink):
+class InstanceLink(LaunchLink):
     """The launch's instances in the EC2 console."""
 
     name = "EC2 instance"
@@ -46,7 +18,7 @@ class InstanceLink(_LaunchLink):
         return console_url(launch["region"], f"ec2/home?region={launch['region']}#Instances:instanceId={ids}")
 
 
-class LogLink(_LaunchLink):
+class LogLink(LaunchLink):
     """The log of the launch's first member in the S3 console."""
 
     name = "Job log in S3"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from airflow.sdk.exceptions import AirflowSkipException
@@ -27,14 +27,22 @@ class ExitCodes:
         return cls(*sets)
 
     def check(self, verdict: Verdict) -> None:
-        """Raise what the author's lists ask for; return where they say nothing."""
-        code = verdict.worst.exit_code
-        if verdict.outcome is not Outcome.FAILED or code is None:
+        """
+        Raise what the author's lists ask for; return where they say nothing.
+
+        Of several failed members all must be named by a list to skip or to retry, and one is enough to fail.
+        """
+        codes = {m.exit_code for m in verdict.members if m.outcome is Outcome.FAILED and m.exit_code is not None}
+        if verdict.outcome is not Outcome.FAILED or not codes:
             return
-        if code in self.skip:
-            raise AirflowSkipException(f"launch {verdict.token}: exit {code}, which skip_on_exit_codes names")
+        if codes <= self.skip:
+            raise AirflowSkipException(f"launch {verdict.token}: exit {_list(codes)}, which skip_on_exit_codes names")
         try:
             verdict.raise_for_outcome()
         except JobFailed as error:
-            error.wish = "retry" if code in self.retry else "fail" if code in self.fail else None
+            error.wish = "fail" if codes & self.fail else "retry" if codes <= self.retry else None
             raise
+
+
+def _list(codes: Iterable[int]) -> str:
+    return ", ".join(map(str, sorted(codes)))

@@ -14,15 +14,21 @@ KEY = "airflow_transient.intent"
 DEPLOYMENT_VARIABLE = "airflow_transient_deployment"
 
 
+#: The intents of `airflow tasks test` and `dags test`, which run a task to its end in one process.
+_of_tests: dict[Owner, dict[str, Any]] = {}
+
+
 class Journal:
     """
     The intent of one task instance.
 
     `airflow tasks test` finds the state store of an earlier run with the same date and would adopt its launch:
     a test keeps its intent in memory and launches anew.
+
+    :param fresh: whether this begins a try: then what a test has left in memory is over.
     """
 
-    def __init__(self, context: Any) -> None:
+    def __init__(self, context: Any, fresh: bool = False) -> None:
         ti = context["ti"]
         self.test = os.environ.get("AIRFLOW_TEST_MODE") == "True"
         self.max_tries: int = ti.max_tries or 0
@@ -32,17 +38,20 @@ class Journal:
         #: What this process wrote last; kept in memory too, for whoever has to clean up after Ctrl-C.
         self.last: Intent | None = None
         self._store = None if self.test else context["task_state_store"]
+        if fresh:
+            _of_tests.pop(self.owner, None)
 
     def read(self) -> Intent | None:
         """What an earlier try wrote; None where this is the first."""
-        said = self._store.get(KEY) if self._store else None
+        said = self._store.get(KEY) if self._store else _of_tests.get(self.owner)
         return Intent.from_dict(said) if said else None
 
     def write(self, intent: Intent) -> None:
         self.last = intent
-        if self._store is None:
-            return
         said = intent.to_dict()
+        if self._store is None:
+            _of_tests[self.owner] = said
+            return
         if len(json.dumps(said)) > STORE_LIMIT:
             said = intent.slim().to_dict()
         self._store.set(KEY, said)

@@ -16,10 +16,10 @@ from airflow.sdk.exceptions import AirflowTaskTimeout
 from airflow_transient.core.intent import Intent, Move, State
 from airflow_transient.core.launch import AT_DEADLINE, Launch
 from airflow_transient.core.verdict import Outcome, Verdict, killed
-from airflow_transient.core.words import ended_in_words, launched_in_words
-from airflow_transient.errors import CapacityError, SpecError, Stopped, TransientError
+from airflow_transient.core.words import ended_in_words, in_short, launched_in_words
+from airflow_transient.errors import AccessError, CapacityError, SpecError, Stopped, TransientError
 from airflow_transient.hooks.aws import DEFAULT_CONN_ID, TransientHook
-from airflow_transient.links.ec2 import LAUNCH_KEY
+from airflow_transient.links.launch import FAILED_KEY, LAUNCH_KEY
 from airflow_transient.operators.exit_codes import ExitCodes
 from airflow_transient.operators.journal import Journal
 from airflow_transient.retry import transient_retry_policy
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from airflow_transient.aws.launcher import Launcher
 
 ON_KILL = ("terminate", "leave")
+#: Of so many members that failed the end of the log is read.
+EXPLAINED = 5
 #: How often a launch whose trigger died gets another one; after that a worker waits for it.
 MAX_RESUMED = 5
 
@@ -89,10 +91,18 @@ class LaunchOperator(BaseOperator):
     def make_spec(self) -> Any:
         """The rendered words as a spec. Raises SpecError."""
 
+    def sized(self, context: Context, spec: Any, journal: Journal, intent: Intent) -> tuple[Any, Intent]:
+        """The spec with how many members there should be now, and the intent that remembers it."""
+        return spec, intent
+
+    def settle(self, journal: Journal, intent: Intent, verdict: Verdict) -> tuple[Intent | None, Verdict]:
+        """Everything has ended: (the intent of one more round for what AWS and not the job has ended, the verdict)."""
+        return None, verdict
+
     def execute(self, context: Context) -> Any:
         spec = self.make_spec()
         _refuse_masked(spec.secret_free_words())
-        journal = Journal(context)
+        journal = Journal(context, fresh=True)
         try:
             return self._journey(context, spec, journal)
         except (KeyboardInterrupt, SystemExit, AirflowTaskTimeout):  # nobody will wait for it any more
@@ -104,15 +114,36 @@ class LaunchOperator(BaseOperator):
         intent = self._begin(journal)
         if told := self._told_before(intent):
             return told
-        launcher = self._launcher(self.region_name)
-        launch = self._launch(spec, journal, launcher, intent)
+        spec, intent = self.sized(context, spec, journal, intent)
+        return self._launch_and_wait(context, spec, journal, intent)
+
+    def _launch_and_wait(self, context: Context, spec: Any, journal: Journal, intent: Intent) -> Any:
+        launch = self._launch(spec, journal, self._launcher(self.region_name), intent)
         self._arm_kill_schedule(spec, launch)
         context["ti"].xcom_push(LAUNCH_KEY, launch.to_dict())
         return self._wait(context, self._launcher(launch.region), launch)
 
     def execute_complete(self, context: Context, event: Any = None, **_: Any) -> Any:
         launch = Launch.from_dict(event["launch"])
-        return self._tell(context, self._launcher(launch.region), launch, Verdict.from_dict(event))
+        return self._go_on(context, self._launcher(launch.region), launch, Verdict.from_dict(event))
+
+    def _go_on(self, context: Context, launcher: Launcher, launch: Launch, verdict: Verdict) -> Any:
+        """Some or all have ended. Write that down; wait for the rest, launch what is missing, or tell the verdict."""
+        journal = Journal(context)
+        intent = journal.read()
+        if intent is None or intent.launch is None:
+            return self._tell(context, launcher, launch, verdict)
+        earlier, intent = intent.ended, intent.handed_on(verdict.members)
+        if verdict.open:
+            journal.write(intent)
+            self.log.info("%d have ended, %d still run", len(intent.ended), len(verdict.open))
+            return self._wait(context, launcher, replace(launch, ids=verdict.open, ecs=_terms(intent)))
+        again, verdict = self.settle(journal, intent, verdict.joined(earlier, intent.need))
+        if again:
+            journal.write(again)
+            spec, again = self.sized(context, self.make_spec(), journal, again)
+            return self._launch_and_wait(context, spec, journal, again)
+        return self._tell(context, launcher, launch, verdict)
 
     def _launcher(self, region_name: str | None) -> Launcher:
         """What exists is looked at where it was launched, whatever `region_name` has become since."""
@@ -149,7 +180,7 @@ class LaunchOperator(BaseOperator):
             self._stop(intent, "cleared")
         if move in (Move.STOP_AND_LAUNCH, Move.LAUNCH_ANEW):
             return intent.anew(journal.max_tries)
-        return replace(intent, refusals=())
+        return replace(intent, refusals=(), rounds=0)
 
     def _was_killed(self, intent: Intent) -> bool:
         launch = intent.launch
@@ -164,7 +195,7 @@ class LaunchOperator(BaseOperator):
         launch = launcher.adopt(intent.request) if intent.request else intent.launch
         if launch and launch.ids:
             launcher.stop(launch)
-            self.log.info("%s: terminated %s", why, ", ".join(launch.ids))
+            self.log.info("%s: terminated %s", why, in_short(launch.ids))
 
     def _told_before(self, intent: Intent) -> dict[str, Any] | None:
         if not intent.verdict:
@@ -172,19 +203,22 @@ class LaunchOperator(BaseOperator):
         self.log.warning(
             "launch %s has succeeded before; telling it again. Clear the task to launch anew.", intent.launch_id
         )
-        return Verdict.from_dict(intent.verdict).to_dict()
+        return dict(intent.verdict)
 
     def _launch(self, spec: Any, journal: Journal, launcher: Launcher, intent: Intent) -> Launch:
         from airflow_transient.aws.placing import Placing
 
         if intent.launch and intent.state is not State.DRAWN:
-            self.log.info("adopted %s, launched by an earlier try", ", ".join(intent.launch.ids))
+            self.log.info("adopted %s, launched by an earlier try", in_short(intent.launch.ids))
             return intent.launch
         placing = Placing(journal.owner, journal.try_number, journal.write, self.log.warning, _now)
         try:
             launch = placing.place(launcher, spec, intent)
         except CapacityError:
             self._give_up(journal)
+            raise
+        except (SpecError, AccessError):  # no try follows, and a part may have come before the refusal
+            self._stop(journal.last, "refused")
             raise
         self.log.info("%s", launched_in_words(launch))
         return launch
@@ -206,12 +240,14 @@ class LaunchOperator(BaseOperator):
             self._stop(journal.last, "no try is left")
 
     def _wait(self, context: Context, launcher: Launcher, launch: Launch, here: bool = False) -> Any:
+        if not launch.ids:  # an earlier try has seen all of it end
+            return self._go_on(context, launcher, launch, Verdict(launch.token, (), kind=launch.kind))
         if self.deferrable and not here:
             self.defer(trigger=self._trigger(launch), method_name="execute_complete")
         self._live = launcher, launch
         if self._killed:  # while it was being launched
             launcher.stop(launch)
-        return self._tell(context, launcher, launch, self._wait_here(launcher, launch))
+        return self._go_on(context, launcher, launch, self._wait_here(launcher, launch))
 
     def _trigger(self, launch: Launch) -> LaunchTrigger:
         return LaunchTrigger(launch.to_dict(), self.aws_conn_id, self.poll_interval, self.kill)
@@ -225,10 +261,12 @@ class LaunchOperator(BaseOperator):
             if words != said:
                 self.log.info("%s", words)
                 said = words
+            for line in watch.new_lines():
+                self.log.info("%s", line)
             if verdict:
                 return verdict
             self._pause()
-        raise Stopped(f"launch {launch.token}: the task was killed and {', '.join(launch.ids)} terminated")
+        raise Stopped(f"launch {launch.token}: the task was killed and {in_short(launch.ids)} terminated")
 
     def _pause(self) -> None:
         """In short slices: a signal handler returns into the sleep it interrupted."""
@@ -242,15 +280,22 @@ class LaunchOperator(BaseOperator):
         said = verdict.to_dict()
         if intent := journal.read():
             journal.write(intent.told(said))
-        told = verdict.lines()
-        if verdict.outcome is not Outcome.SUCCEEDED:
-            told += launcher.explain(launch, verdict.worst.id)
-        for line in told:
+        for line in verdict.lines():
             self.log.info("%s", line)
+        for member in said["failed"][:EXPLAINED]:
+            for line in self._explained(launcher, launch, member):
+                self.log.info("%s", line)
         self.log.info("%s", ended_in_words(verdict))
+        if verdict.outcome is not Outcome.SUCCEEDED:
+            context["ti"].xcom_push(FAILED_KEY, said["failed"])
         self.exit_codes.check(verdict)
         verdict.raise_for_outcome()
         return said
+
+    def _explained(self, launcher: Launcher, launch: Launch, member: dict[str, Any]) -> list[str]:
+        """The tail of its log, which goes into the XCom as well."""
+        member["log_tail"] = list(launcher.explain(launch, member["id"]))
+        return [f"{member['id']}:", *member["log_tail"]] if member["log_tail"] else []
 
     def on_kill(self) -> None:
         """Inside a signal handler, in five seconds; execute() goes on after it, and sees that it was killed."""
@@ -260,6 +305,10 @@ class LaunchOperator(BaseOperator):
         if self._live:
             launcher, launch = self._live
             launcher.stop(launch)
+
+
+def _terms(intent: Intent) -> Any:
+    return intent.launch.ecs if intent.launch else None
 
 
 def _now() -> datetime:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_transient.core.launch import Launch
+from airflow_transient.core.words import in_short
 from airflow_transient.hooks.aws import DEFAULT_CONN_ID, TransientHook
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class LaunchTrigger(BaseTrigger):
             # trigger_id, and cancels its triggers at every deploy: then the launch goes on.
             if self.trigger_id is None and self.kill == "terminate":
                 self._stop(hook, launch)
-                self.log.info("interrupted: terminated %s", ", ".join(launch.ids))
+                self.log.info("interrupted: terminated %s", in_short(launch.ids))
             raise
         # Outside of the wait: whoever closes this generator after its event has interrupted nothing.
         yield TriggerEvent({**verdict.to_dict(), "launch": self.launch})
@@ -78,6 +79,8 @@ class LaunchTrigger(BaseTrigger):
             if words != said:
                 self.log.info("%s", words)
                 said = words
+            for line in await asyncio.to_thread(watch.new_lines):
+                self.log.info("%s", line)
             if verdict is not None:
                 return verdict
             await asyncio.sleep(self.poll_interval)
@@ -101,12 +104,12 @@ class LaunchTrigger(BaseTrigger):
             return
         state = await self._task_state()
         if state in ("deferred", "unknown"):
-            self.log.info("not stopping %s: the task is %s", self.launch["ids"], state)
+            self.log.info("not stopping %s: the task is %s", in_short(self.launch["ids"]), state)
             return
         launch = Launch.from_dict(self.launch)
         hook = TransientHook(self.aws_conn_id, launch.region)
         await asyncio.to_thread(self._stop, hook, launch)
-        self.log.info("the task is %s: terminated %s", state or "cleared", ", ".join(launch.ids))
+        self.log.info("the task is %s: terminated %s", state or "cleared", in_short(launch.ids))
 
     async def _task_state(self) -> str | None:
         """The task's state; None for a cleared one that is not yet scheduled; "unknown" if nobody answers."""

@@ -45,6 +45,11 @@ def started_by(owner: Owner) -> str:
     return f"{_STRANGE.sub('-', job)[:110]}-{hashlib.sha256(job.encode()).hexdigest()[:10]}"
 
 
+def family_of(task_definition: str) -> str:
+    """Of a family, family:revision or ARN."""
+    return task_definition.rpartition("/")[2].partition(":")[0]
+
+
 def check(spec: EcsSpec, definition: Definition) -> None:
     """What the task definition makes of the spec's words; ECS says most of it with a code and without the fix."""
     if definition.awsvpc and not spec.network:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from airflow_transient.core.depth import HARD_CAP, Rule
+from airflow_transient.core.depth import CLAIM_WINDOW, HARD_CAP, Rule
 from airflow_transient.core.reading import duration, names, pairs, text, truth, whole
 from airflow_transient.core.spec import Pool, check_tags
 from airflow_transient.errors import SpecError
@@ -18,6 +18,8 @@ from airflow_transient.errors import SpecError
 MAX_OVERRIDES, MAX_SUBNETS, MAX_GROUPS = 8192, 16, 5
 #: Room in the overrides for the variables that we add to each container.
 OWN_VARIABLES = ("TRANSIENT_LAUNCH", "TRANSIENT_DEADLINE")
+#: As many tasks as a cluster may have in PROVISIONING (ECS service quotas); a launch keeps the ids of all of them.
+MAX_TASKS = 500
 #: A task has no timeout of its own on ECS; ours may be this long.
 MAX_RUNTIME = timedelta(days=14)
 #: A task that is stopped may take stopTimeout (120 s at most on Fargate) to go.
@@ -59,6 +61,8 @@ class EcsSpec:
     def __post_init__(self) -> None:
         if not self.task_definition:
             raise SpecError("which task? give task_definition: a family, family:revision, or an ARN")
+        if self.rule.hard_cap > MAX_TASKS:
+            raise SpecError(f"hard_cap is {self.rule.hard_cap}: {MAX_TASKS} tasks are the most in one launch")
         if not timedelta(seconds=1) <= self.max_runtime <= MAX_RUNTIME:
             raise SpecError(f"max_runtime is {self.max_runtime}: it must be from 1 s to {MAX_RUNTIME.days} days")
         if not timedelta(seconds=10) <= self.start_timeout <= timedelta(hours=12):
@@ -132,7 +136,7 @@ class EcsSpec:
 #: The words of a rule, as the operator and the sensor take them.
 RULE_WORDS = (
     *("task_count", "messages_per_task", "max_count", "hard_cap", "activation"),
-    *("count_in_flight", "count_delayed", "top_up", "strategy"),
+    *("count_in_flight", "count_delayed", "top_up", "strategy", "claim_seconds"),
 )
 
 
@@ -153,6 +157,7 @@ def rule_of(words: Mapping[str, Any]) -> Rule:
         count_delayed=bool(truth(words.get("count_delayed"), "count_delayed")),
         top_up=bool(truth(words.get("top_up"), "top_up")),
         strategy=text(words.get("strategy"), "strategy") or "lag-aware",
+        claim_seconds=number("claim_seconds", int(CLAIM_WINDOW.total_seconds())),
     )
 
 

@@ -1,0 +1,41 @@
+"""What the links of every kind of launch share: the XComs they read, and the AWS console's address."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperatorLink
+from airflow.sdk.execution_time.xcom import XCom
+
+if TYPE_CHECKING:
+    from airflow.sdk import BaseOperator
+    from airflow.sdk.types import TaskInstanceKey
+
+#: The XCom a launch is kept under while it is waited for.
+LAUNCH_KEY = "launch"
+#: The XCom that tells the members that did not succeed, the worst first.
+FAILED_KEY = "failed"
+
+
+def console_url(region: str, path: str) -> str:
+    """AWS keeps three partitions with consoles of their own."""
+    domain = {"cn-": "amazonaws.cn", "us-gov-": "amazonaws-us-gov.com"}
+    host = next((d for start, d in domain.items() if region.startswith(start)), "aws.amazon.com")
+    return f"https://{region}.console.{host}/{path}"
+
+
+class LaunchLink(BaseOperatorLink):
+    """Reads the launch from its XCom; no launch, no link."""
+
+    name = ""
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+        launch = self.get_launch(ti_key)
+        return self.url(launch) if launch else ""
+
+    def get_launch(self, ti_key: TaskInstanceKey) -> dict[str, Any] | None:
+        launch = XCom.get_value(key=LAUNCH_KEY, ti_key=ti_key)
+        return launch if isinstance(launch, dict) and launch.get("ids") else None
+
+    def url(self, launch: dict[str, Any]) -> str:
+        raise NotImplementedError
