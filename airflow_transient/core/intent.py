@@ -14,6 +14,7 @@ from typing import Any
 from airflow_transient.core.fallback import Scope
 from airflow_transient.core.launch import Launch
 from airflow_transient.core.requests import Request
+from airflow_transient.core.shorthand import lengthened, shortened
 from airflow_transient.core.spec import Pool
 from airflow_transient.core.verdict import Member, Outcome
 
@@ -129,9 +130,14 @@ class Intent:
         """How many there should be now, of those wanted: with what still runs, without what has run to an end."""
         return (self.wanted or 0) - sum(m.missed is None for m in self.ended)
 
-    def again(self, wanted: int, refusals: tuple[Refusal, ...] = ()) -> Intent:
-        """One more round, for what AWS never started or took back."""
-        return replace(self, state=State.DRAWN, wanted=wanted, refusals=refusals, rounds=self.rounds + 1)
+    def again(self, wanted: int, need: int | None, refusals: tuple[Refusal, ...] = ()) -> Intent:
+        """One more round for what AWS never started or took back; `need` of all members must have succeeded then."""
+        launch = self.launch
+        if launch and launch.ecs and need is not None:
+            before = sum(m.outcome is Outcome.SUCCEEDED for m in self.ended)
+            launch = replace(launch, ecs=replace(launch.ecs, need=max(0, need - before)))
+        rounds = self.rounds + 1
+        return replace(self, state=State.DRAWN, launch=launch, wanted=wanted, refusals=refusals, rounds=rounds)
 
     def slim(self) -> Intent:
         """Without what jobs handed back, and without member by member, where that is too much for the store."""
@@ -157,7 +163,7 @@ class Intent:
             "resumed": self.resumed,
             "wanted": self.wanted,
             "pool": _pool_words(self.pool) if self.pool else None,
-            "ended": [member.in_short() for member in self.ended],
+            "ended": shortened(self.ended) if self.ended else None,
             "rounds": self.rounds,
             "request": self.request.to_dict() if self.request else None,
             "launch": self.launch.to_dict() if self.launch else None,
@@ -181,7 +187,7 @@ class Intent:
             verdict=said.get("verdict"),
             wanted=said.get("wanted"),
             pool=Pool(*said["pool"]) if said.get("pool") else None,
-            ended=tuple(map(Member.from_dict, said.get("ended", ()))),
+            ended=lengthened(said.get("ended")),
             rounds=said.get("rounds", 0),
             refusals=tuple(Refusal(Pool(*r["pool"]), Scope(r["scope"]), r["words"]) for r in said.get("refusals", ())),
         )

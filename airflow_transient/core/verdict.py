@@ -146,11 +146,6 @@ class Member:
             del said["result"]  # "result unavailable" must never read as a null result
         return said
 
-    def in_short(self) -> dict[str, Any]:
-        """What is kept of it while others still run: a success needs no evidence."""
-        needless = ("evidence", "result_error") if self.outcome is Outcome.SUCCEEDED and not self.result_error else ()
-        return {name: value for name, value in self.to_dict().items() if value is not None and name not in needless}
-
     @classmethod
     def from_dict(cls, said: Mapping[str, Any]) -> Member:
         known = {name: said[name] for name in cls.__dataclass_fields__ if name in said}
@@ -248,7 +243,7 @@ class Verdict:
         """What the task log says at the end: one line a member, the worst first, ten at most."""
         told = sorted(self.members, key=lambda m: SEVERITY.index(m.outcome))
         rest = [f"… and {len(told) - 10} more"] if len(told) > 10 else []
-        return [f"{m.id}: {m.outcome.value}: {m.evidence}" for m in told[:10]] + rest
+        return [": ".join(filter(None, (m.id, m.outcome.value, m.evidence))) for m in told[:10]] + rest
 
     def raise_for_outcome(self) -> Verdict:
         """Return self if as many members succeeded as must; else raise the error of the worst."""

@@ -231,7 +231,7 @@ class EcsBurstOperator(LaunchOperator):
             verdict = replace(verdict, need=min(verdict.need or wanted, max(1, spec.need(wanted))))
         if verdict.enough or wanted == (intent.wanted or 0) - lacking:
             return None, verdict
-        again = intent.again(wanted, _moved_on(spec, intent))
+        again = intent.again(wanted, verdict.need, _moved_on(spec, intent))
         if again.rounds > MAX_ROUNDS:
             journal.write(again)
             raise CapacityError(f"launch {verdict.token}: {_why_missing(intent, verdict)} in {MAX_ROUNDS} rounds")

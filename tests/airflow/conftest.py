@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_transient.hooks.aws import TransientHook
-from airflow_transient.testing import FakeLauncher
+from airflow_transient.testing import FakeEcsLauncher, FakeLauncher
 
 
 @pytest.fixture(autouse=True)
@@ -16,5 +16,13 @@ def deployment(monkeypatch: pytest.MonkeyPatch) -> None:
 def world(monkeypatch: pytest.MonkeyPatch) -> FakeLauncher:
     """The launcher every operator and trigger of this test gets."""
     fake = FakeLauncher()
+    monkeypatch.setattr(TransientHook, "launcher", lambda self, kind: fake)
+    return fake
+
+
+@pytest.fixture
+def tasks(monkeypatch: pytest.MonkeyPatch) -> FakeEcsLauncher:
+    """The same for ECS."""
+    fake = FakeEcsLauncher()
     monkeypatch.setattr(TransientHook, "launcher", lambda self, kind: fake)
     return fake
