@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import re
@@ -19,14 +18,12 @@ import resource
 import runpy
 import select
 import signal
-import socket
-import struct
 import sys
-import threading
 import time
 from typing import Any, Dict, List, Optional, Tuple
 
 ROOM = "/run/localcloud"
+NETWORK = os.path.join(os.path.dirname(os.path.abspath(__file__)), "sandbox_network.py")
 NOLOGIN = "/run/nologin"
 SCRIPT = "/var/lib/cloud/instance/scripts/part-001"
 GRACE = 2.0
@@ -47,57 +44,10 @@ FOLDERS = (
 )
 # Killed by reboot(2) inside, or this way out: the host reads it as "the guest shut itself down".
 OFF = 0
-SIOCSIFADDR, SIOCSIFNETMASK, SIOCSIFFLAGS, IFF_UP = 0x8916, 0x891C, 0x8914, 0x1
-
-
-# --- the network: two addresses, each relayed to a socket file of the host ---------------------------------------
 
 
 def raise_network(relays: List[Tuple[str, int, str]]) -> None:
-    _interface("lo", "127.0.0.1", "255.0.0.0")
-    if relays:
-        _interface("lo:0", "169.254.169.254", "255.255.255.255")
-    for address, port, path in relays:
-        listener = socket.socket()
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((address, port))
-        listener.listen(128)
-        threading.Thread(target=_relay, args=(listener, path), daemon=True).start()
-
-
-def _interface(name: str, address: str, mask: str) -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        for request, value in ((SIOCSIFADDR, address), (SIOCSIFNETMASK, mask)):
-            packed = struct.pack("16sH2s4s8x", name.encode(), socket.AF_INET, b"", socket.inet_aton(value))
-            fcntl.ioctl(probe, request, packed)
-        fcntl.ioctl(probe, SIOCSIFFLAGS, struct.pack("16sh", name.encode(), IFF_UP))
-
-
-def _relay(listener: socket.socket, path: str) -> None:
-    while True:
-        guest, _ = listener.accept()
-        host = socket.socket(socket.AF_UNIX)
-        try:
-            host.connect(path)
-        except OSError:
-            guest.close()
-            continue
-        for source, sink in ((guest, host), (host, guest)):
-            threading.Thread(target=_pump, args=(source, sink), daemon=True).start()
-
-
-def _pump(source: socket.socket, sink: socket.socket) -> None:
-    try:
-        while True:
-            data = source.recv(65536)
-            if not data:
-                break
-            sink.sendall(data)
-        sink.shutdown(socket.SHUT_WR)
-    except OSError:
-        for end in (source, sink):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
+    runpy.run_path(NETWORK)["raise_network"](relays)
 
 
 # --- what the guest may ask of its machine -----------------------------------------------------------------------

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+import resource
 import shutil
 import tempfile
 import threading
@@ -17,14 +18,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from airflow_transient.localcloud import moto_reads, mounts, sandbox, toolbox
+from airflow_transient.localcloud import container_python, events, moto_events, moto_reads, mounts, sandbox, toolbox
 from airflow_transient.localcloud.errors import LocalCloudError, MotoMissing
 from airflow_transient.localcloud.faults import Faults
-from airflow_transient.localcloud.machines import RECLAIMED, Machines
+from airflow_transient.localcloud.machines import RECLAIMED, Machines, warn
+from airflow_transient.localcloud.moto_sqs import Queues
 from airflow_transient.localcloud.runner import Host
 from airflow_transient.localcloud.sandbox_runner import SandboxRunner
 
 REGION = "eu-west-1"
+FILES = 16384
 _running = threading.Lock()
 _making_clients = threading.Lock()  # boto3 sessions are not safe between threads, their clients are
 
@@ -36,6 +39,9 @@ class LocalCloud:
     :param port: 0 picks a free one.
     :param boot_delay: seconds an instance stays pending before its guest starts.
     :param describe_lag: so many times DescribeInstances by id does not know a new instance yet.
+    :param sqs_lag: the counters of GetQueueAttributes are at least so many seconds old, of every queue.
+    :param task_delay: seconds an ECS task stays PROVISIONING before its containers start.
+    :param task_memory: so many seconds a stopped task can be described; default always (AWS: at least an hour).
     :param hide: commands that guests shall not find, as if never installed.
     :param share: folders of this machine that guests see, read-only, where they stand.
     """
@@ -49,6 +55,9 @@ class LocalCloud:
         port: int = 0,
         boot_delay: float = 0.0,
         describe_lag: int = 0,
+        sqs_lag: float = 0.0,
+        task_delay: float = 0.0,
+        task_memory: float | None = None,
         hide: Sequence[str] = (),
         share: Sequence[str | Path] = (),
     ) -> None:
@@ -60,6 +69,10 @@ class LocalCloud:
         self._choice: Any = None
         self._runner: SandboxRunner | None = None
         self._machines: Machines
+        self._sqs_lag = sqs_lag
+        self._queues: Queues
+        self._task_delay, self._task_memory = task_delay, task_memory
+        self._ecs: Any = None
 
     # --- life -------------------------------------------------------------------------------------------
 
@@ -87,11 +100,12 @@ class LocalCloud:
 
     def _open(self, stack: ExitStack) -> None:
         try:
-            from airflow_transient.localcloud import moto_seams, server
+            from airflow_transient.localcloud import moto_ecs, moto_seams, server
         except ImportError as error:
             raise MotoMissing(
                 f"The local cloud needs moto: pip install 'airflow-transient[local]' ({error})"
             ) from error
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, _allow_files())
         folder = _make_folder()
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         door = folder / "endpoint"
@@ -101,12 +115,19 @@ class LocalCloud:
         host = Host(self._choice.sandbox, box, folder, door, self._port, self._share, self._boot_delay)
         self._runner = SandboxRunner(host)
         self._machines = Machines(self._runner, moto_seams.finish, moto_reads.metadata)
-        seams = moto_seams.Seams(self._machines, self._runner, self.faults, self._describe_lag)
+        self._queues = Queues(self.faults, self._sqs_lag)
+        python = container_python.furnish(folder)
+        self._ecs = moto_ecs.made(self._runner, python, self.faults, self._task_delay, self._task_memory)
+        seams = moto_seams.Seams(self._machines, self._runner, self.faults, self._queues, self._ecs, self._describe_lag)
         stack.callback(server.forget_everything)
         server.forget_everything()
         stack.callback(seams.uninstall)
         seams.install()
+        self._ecs.open(self.region)
         stack.callback(self._runner.close)
+        stream = events.Stream(moto_events.wanted, moto_events.deliver, self.faults.event_fate)
+        stack.callback(stream.close)
+        stream.open()
         stack.callback(listener.stop)
         stack.callback(self.faults.clear)
         listener.serve(self._machines.lock, self.faults)
@@ -163,24 +184,49 @@ class LocalCloud:
         with self._guarded():
             return moto_reads.states()
 
+    def queue_calls(self, queue: str, region: str | None = None) -> dict[str, int]:
+        """How often each action was asked of this queue, by AWS's names; what a fault refused is not counted."""
+        self._alive()
+        return self._queues.calls(region or self.region, queue)
+
+    def output(self, task: str, container: str) -> bytes:
+        """What this container of the task (id or ARN) printed so far, whatever its log driver (of much, the end)."""
+        self._alive()
+        said: bytes = self._ecs.outputs.of(task.rpartition("/")[2], container).read()
+        return said
+
     def sandbox_pids(self) -> list[int]:
         return self._alive().pids()
 
     def reclaim(self, instance_id: str, notice: float = 120.0) -> None:
-        """A staged spot interruption: notice in the metadata now, the machine taken `notice` seconds on."""
+        """A staged spot interruption: notice in the metadata now, the machine taken `notice` seconds on.
+
+        An ECS task, by its ARN, gets its SIGTERM at once, and SIGKILL after its containers' stopTimeout.
+        """
+        if self._is_task(instance_id):
+            self._ecs.interrupt(instance_id)
+            return
         with self._guarded():
             instance = moto_reads.find_instance(instance_id)
             at = datetime.now(timezone.utc) + timedelta(seconds=notice)
             instance.localcloud_reclaimed_at = at.strftime("%Y-%m-%dT%H:%M:%SZ")
+            warn(instance)
         timer = threading.Timer(notice, self._take, (instance,))
         timer.daemon = True
         timer.start()
         self._stack.callback(timer.cancel)
 
     def fail_host(self, instance_id: str) -> None:
-        """The host dies, and the machine with it: no notice, no grace, Server.InternalError."""
+        """The host dies, and the machine or task (by its ARN) with it: no notice, no grace, Server.InternalError."""
+        if self._is_task(instance_id):
+            self._ecs.fail_host(instance_id)
+            return
         with self._guarded() as machines:
             machines.fail(moto_reads.find_instance(instance_id))
+
+    @staticmethod
+    def _is_task(name: str) -> bool:
+        return name.startswith("arn:") and ":task/" in name
 
     def _take(self, instance: Any) -> None:
         with self._guarded() as machines:
@@ -216,6 +262,15 @@ class _Guard:
 
     def __exit__(self, *_: object) -> None:
         self._machines.lock.release()
+
+
+def _allow_files() -> tuple[int, int]:
+    """Every guest and task takes four open files, and 1,024 is what a shell allows; what was allowed before."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < FILES:
+        most = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    return soft, hard
 
 
 def _make_folder() -> Path:

@@ -65,8 +65,14 @@ class Answer:
     body: bytes
 
 
+# As ECS passes on that EC2 throttled it (dagster-io/dagster#33439).
+DISGUISED = "Error retrieving subnet information for [subnet-0]: Rate exceeded (ErrorCode: Throttling)"
+
+
 def refusal(fault: Fault, call: Call) -> Refused:
     """What this fault says to this call."""
+    if fault.disguised:
+        return Refused("InvalidParameterException", DISGUISED)
     code = fault.code or _own_name(fault.kind, call)
     words = WORDS.get(code, f"localcloud fakes {code}")
     if code == "InsufficientInstanceCapacity":

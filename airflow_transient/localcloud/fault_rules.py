@@ -15,6 +15,8 @@ from airflow_transient.localcloud.errors import FaultError, Refused
 
 PLACE = ("zone", "instance_type", "region", "market")
 GUESTS = ("hang", "never-boots", "cloud-init-refuses", "no-network", "disk-full", "out-of-memory")
+TASKS = ("never-provisions", "capacity-gives-up", "no-network-interface", "cannot-pull", "interrupted", "host-lost")
+RATES = ("calls", "calls_rate", "tasks", "tasks_rate")
 REFUSING = ("error", "throttle", "expire_credentials", "bucket_down")
 
 
@@ -31,7 +33,7 @@ KINDS = {
     "error": Kind("{action} answers {code}", ("action", "code"), ("status", "message", "times", "probability", *PLACE)),
     "lose_answer": Kind("{action} takes effect, and its answer is lost", ("action",), ("times",)),
     "delay": Kind("{action} takes {seconds:g} s longer", ("action", "seconds"), ("times",)),
-    "throttle": Kind("{action} is throttled", ("action",), ("times",)),
+    "throttle": Kind("{action} is throttled", ("action",), ("times", "disguised")),
     "lag": Kind(
         "a new instance is unknown for {describe_seconds:g} s, and its tags for {tags_seconds:g} s",
         ("describe_seconds", "tags_seconds"),
@@ -41,13 +43,31 @@ KINDS = {
     "guest": Kind("the next machine: {guest}", ("guest",), ("times",)),
     "console_delay": Kind("GetConsoleOutput is {seconds:g} s behind", ("seconds",)),
     "bucket_down": Kind("every request on s3://{bucket} answers {code}", ("bucket", "code"), ("times",)),
+    "task": Kind("the next task: {task}", ("task",), ("times", "seconds", "provider")),
+    "task_failures": Kind(
+        "RunTask answers failures: {reason}", ("reason",), ("times", "count", "taken", "start", "provider")
+    ),
+    "task_lag": Kind("a new task is MISSING for {seconds:g} s", ("seconds",)),
+    "task_rate": Kind(
+        "RunTask has {calls:g} calls, {calls_rate:g} more a second, and {tasks:g} tasks, {tasks_rate:g} more a second",
+        ("calls", "calls_rate", "tasks", "tasks_rate"),
+    ),
+    "sqs_lag": Kind("the counters of queue {queue} are {seconds:g} s old", ("seconds", "queue")),
+    "lose_events": Kind("events are lost: {detail_type}", ("detail_type",), ("times", "probability")),
+    "duplicate_events": Kind("events arrive twice: {detail_type}", ("detail_type",), ("times", "probability")),
+    "delay_events": Kind(
+        "events arrive {seconds:g} s later: {detail_type}", ("seconds", "detail_type"), ("times", "probability")
+    ),
 }
 # What each field may hold; a number may be written without its point.
 TYPES: Mapping[str, tuple[type, ...]] = {
     **dict.fromkeys(("kind", "id", "action", "code", "message", *PLACE, "bucket", "guest"), (str,)),
-    **dict.fromkeys(("hits", "status", "times", "count", "taken"), (int,)),
+    **dict.fromkeys(("queue", "detail_type"), (str,)),
+    **dict.fromkeys(("task", "reason", "provider"), (str,)),
+    **dict.fromkeys(("hits", "status", "times", "count", "taken", "start"), (int,)),
     **dict.fromkeys(("probability", "seconds", "describe_seconds", "tags_seconds"), (int, float)),
-    "presigned": (bool,),
+    **dict.fromkeys(("calls", "calls_rate", "tasks", "tasks_rate"), (int, float)),
+    **dict.fromkeys(("presigned", "disguised"), (bool,)),
 }
 
 
@@ -76,6 +96,17 @@ class Fault:
     bucket: str | None = None
     guest: str | None = None
     presigned: bool = False
+    queue: str | None = None
+    detail_type: str | None = None
+    task: str | None = None
+    reason: str | None = None
+    provider: str | None = None
+    start: int = 0
+    calls: float | None = None
+    calls_rate: float | None = None
+    tasks: float | None = None
+    tasks_rate: float | None = None
+    disguised: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -130,11 +161,13 @@ def _check_values(fault: Fault) -> None:
         raise FaultError(f"probability={fault.probability}: above 0 and at most 1")
     if fault.times is not None and fault.times < 1:
         raise FaultError(f"times={fault.times}: at least 1, or leave it out for every time")
-    for name in ("seconds", "describe_seconds", "tags_seconds", "count"):
+    for name in ("seconds", "describe_seconds", "tags_seconds", "count", "start", *RATES):
         if (getattr(fault, name) or 0) < 0:
             raise FaultError(f"{name}={getattr(fault, name)}: not below 0")
     if fault.guest is not None and fault.guest not in GUESTS:
         raise FaultError(f"no guest does {fault.guest!r}. Known: {', '.join(GUESTS)}")
+    if fault.task is not None and fault.task not in TASKS:
+        raise FaultError(f"no task does {fault.task!r}. Known: {', '.join(TASKS)}")
     if fault.status is not None and not 400 <= fault.status <= 599:
         raise FaultError(f"status={fault.status}: an error's is 400 to 599")
 
@@ -192,6 +225,48 @@ def applies(fault: Fault, call: Call) -> bool:
 
 def here(fault: Fault, call: Call) -> bool:
     return all(getattr(fault, name) in (None, getattr(call, name)) for name in PLACE)
+
+
+# --- one event ----------------------------------------------------------------------------------------------------
+
+
+def fate(
+    faults: Iterable[Fault], detail_type: str, lucky: Callable[[Fault], bool]
+) -> tuple[tuple[float, ...], list[str]]:
+    """When an event arrives, in seconds from now (never, once or twice), and which faults had their part in it."""
+    live = [fault for fault in faults if not fault.spent and fnmatchcase(detail_type, fault.detail_type or "")]
+    losing = next((fault for fault in live if fault.kind == "lose_events" and lucky(fault)), None)
+    if losing is not None:
+        return (), [losing.id]
+    delays = [fault for fault in live if fault.kind == "delay_events" and lucky(fault)]
+    doubling = next((fault for fault in live if fault.kind == "duplicate_events" and lucky(fault)), None)
+    late = sum(fault.seconds or 0.0 for fault in delays)
+    hit = [fault.id for fault in (*delays, *([doubling] if doubling else []))]
+    return (late, late) if doubling else (late,), hit
+
+
+# --- one RunTask --------------------------------------------------------------------------------------------------
+
+# Reasons with a sentence for a name: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/api_failures_messages.html
+REASONS = {
+    "capacity": "Capacity is unavailable at this time. Please try again later or in a different availability zone",
+    "vcpus": "You've reached the limit on the number of vCPUs you can run concurrently",
+}
+
+
+def refuse_tasks(faults: Sequence[Fault], pools: Sequence[str]) -> tuple[list[str | None], list[Fault]]:
+    """For each task of one call, by the pool it is for: why it does not start, or None; and the faults that changed."""
+    reasons: list[str | None] = [None] * len(pools)
+    changed = []
+    for fault in (each for each in faults if each.kind == "task_failures" and not each.spent):
+        mine = [at for at, pool in enumerate(pools) if reasons[at] is None and fault.provider in (None, pool)]
+        left = len(mine) if fault.count is None else max(0, fault.count - fault.taken)
+        struck = mine[fault.start :][:left]
+        for at in struck:
+            reasons[at] = REASONS.get(fault.reason or "", fault.reason)
+        if struck:
+            changed.append(replace(fault, hits=fault.hits + 1, taken=fault.taken + len(struck)))
+    return reasons, changed
 
 
 # --- room -----------------------------------------------------------------------------------------------------------

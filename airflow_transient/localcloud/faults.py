@@ -9,16 +9,19 @@ from __future__ import annotations
 import json
 import random
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from http.client import HTTPConnection
 from typing import Any
 from urllib.parse import urlsplit
 
 from airflow_transient.localcloud import fault_rules
-from airflow_transient.localcloud.errors import FaultError
+from airflow_transient.localcloud.errors import FaultError, Refused
 from airflow_transient.localcloud.fault_rules import Call, Fault, Outcome
+from airflow_transient.localcloud.token_bucket import Bucket, full, take
 
 PATH = "/_localcloud/faults"
 __all__ = ["Fault", "FaultError", "Faults", "RemoteFaults"]
@@ -60,9 +63,12 @@ class FaultVerbs(ABC):
         """The action starts that much later."""
         return self.add(Fault(kind="delay", action=action, seconds=seconds, times=times))
 
-    def throttle(self, action: str, times: int | None = None) -> Fault:
-        """The action is refused in the service's own words for "too often"."""
-        return self.add(Fault(kind="throttle", action=action, times=times))
+    def throttle(self, action: str, times: int | None = None, *, disguised: bool = False) -> Fault:
+        """The action is refused in the service's own words for "too often".
+
+        :param disguised: as ECS passes on EC2's refusal: InvalidParameterException with "Rate exceeded" in its message.
+        """
+        return self.add(Fault(kind="throttle", action=action, times=times, disguised=disguised))
 
     def lag(self, describe_seconds: float = 0.0, tags_seconds: float = 0.0) -> Fault:
         """EC2 does not know a new instance for so long (NotFound by id, absent by filter), nor its tags."""
@@ -100,6 +106,73 @@ class FaultVerbs(ABC):
         """Every request on the bucket is refused, presigned ones too."""
         return self.add(Fault(kind="bucket_down", bucket=bucket, code=code, times=times))
 
+    def task(self, kind: str, times: int = 1, *, seconds: float = 0.0, provider: str | None = None) -> Fault:
+        """What goes wrong with the next ECS tasks; kinds: fault_rules.TASKS.
+
+        :param seconds: until it goes wrong; of `interrupted` and `host-lost` counted from RUNNING.
+        :param provider: only with tasks of this capacity provider or launch type.
+        """
+        more: dict[str, Any] = {"times": times, "seconds": seconds, "provider": provider}
+        return self.add(Fault(kind="task", task=kind, **more))
+
+    def task_failures(
+        self,
+        reason: str,
+        *,
+        times: int | None = None,
+        count: int | None = None,
+        start: int = 0,
+        provider: str | None = None,
+    ) -> Fault:
+        """RunTask answers with `failures` instead of tasks; reason: AWS's, or "capacity" or "vcpus" for its sentence.
+
+        :param times: for so many calls; default all.
+        :param count: for so many tasks, over all calls; default all.
+        :param start: of each call so many start, the rest fail.
+        :param provider: only tasks for this capacity provider or launch type.
+        """
+        more: dict[str, Any] = {"times": times, "count": count, "start": start, "provider": provider}
+        return self.add(Fault(kind="task_failures", reason=reason, **more))
+
+    def task_lag(self, seconds: float) -> Fault:
+        """ECS does not know a new task for so long: MISSING by its ARN, absent from lists."""
+        return self.add(Fault(kind="task_lag", seconds=seconds))
+
+    def task_rate(self, calls: float = 20, calls_rate: float = 20, tasks: float = 100, tasks_rate: float = 20) -> Fault:
+        """RunTask is throttled as Fargate does it: so many at once, then so many a second, of calls and of tasks.
+
+        https://docs.aws.amazon.com/AmazonECS/latest/developerguide/throttling.html has the defaults.
+        """
+        rates: dict[str, Any] = {"calls": calls, "calls_rate": calls_rate, "tasks": tasks, "tasks_rate": tasks_rate}
+        return self.add(Fault(kind="task_rate", **rates))
+
+    def sqs_lag(self, seconds: float, queue: str = "*") -> Fault:
+        """The counters in GetQueueAttributes are what was true so long ago, up to 900 s. Receiving never lags.
+
+        :param queue: a name or a pattern of names.
+        """
+        return self.add(Fault(kind="sqs_lag", seconds=seconds, queue=queue))
+
+    def lose_events(self, detail_type: str = "*", *, times: int | None = None, probability: float = 1.0) -> Fault:
+        """State-change events that a rule wants do not reach it; as it stands, no event does.
+
+        :param detail_type: AWS's name or a pattern: "ECS Task State Change", "EC2 *".
+        """
+        more: dict[str, Any] = {"times": times, "probability": probability}
+        return self.add(Fault(kind="lose_events", detail_type=detail_type, **more))
+
+    def duplicate_events(self, detail_type: str = "*", *, times: int | None = None, probability: float = 1.0) -> Fault:
+        """They reach the rule twice, with the same id."""
+        more: dict[str, Any] = {"times": times, "probability": probability}
+        return self.add(Fault(kind="duplicate_events", detail_type=detail_type, **more))
+
+    def delay_events(
+        self, seconds: float, detail_type: str = "*", *, times: int | None = None, probability: float = 1.0
+    ) -> Fault:
+        """They arrive that much later; when not all are late, others overtake them."""
+        more: dict[str, Any] = {"times": times, "probability": probability}
+        return self.add(Fault(kind="delay_events", seconds=seconds, detail_type=detail_type, **more))
+
     def hits(self, fault: Fault | str) -> int:
         """How often it has made a difference until now."""
         name = _id(fault)
@@ -136,6 +209,7 @@ class Faults(FaultVerbs):
     seed: int = 0
     _faults: dict[str, Fault] = field(default_factory=dict)
     _chances: dict[str, random.Random] = field(default_factory=dict)
+    _buckets: dict[str, tuple[Bucket, Bucket]] = field(default_factory=dict)
     _made: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -186,6 +260,34 @@ class Faults(FaultVerbs):
             self._hit((first.id,))
             return first.guest or ""
 
+    def task_room(self, pools: Sequence[str]) -> Sequence[str | None]:
+        """For each task of one RunTask why it does not start, or None; Refused when the call is one too many."""
+        with self._lock:
+            self._pace(len(pools))
+            reasons, changed = fault_rules.refuse_tasks(tuple(self._faults.values()), pools)
+            self._faults.update({fault.id: fault for fault in changed})
+            return reasons
+
+    def next_task(self, pool: str) -> tuple[str, float]:
+        """What is wrong with the task that starts next, and after how many seconds; "" is nothing."""
+        with self._lock:
+            for each in self._faults.values():
+                if each.kind == "task" and not each.spent and each.provider in (None, pool):
+                    self._hit((each.id,))
+                    return each.task or "", each.seconds or 0.0
+            return "", 0.0
+
+    def task_unknown(self, age: float) -> bool:
+        return self._seconds("task_lag", "seconds", age) > age
+
+    def _pace(self, tasks: int) -> None:
+        now = time.monotonic()
+        for fault in [each for each in self._faults.values() if each.kind == "task_rate"]:
+            new = (full(fault.calls, fault.calls_rate, now), full(fault.tasks, fault.tasks_rate, now))
+            if not take(self._buckets.setdefault(fault.id, new), (1, tasks), now):
+                self._hit((fault.id,))
+                raise Refused("ThrottlingException", "Rate exceeded")
+
     def unknown(self, age: float) -> bool:
         """Does EC2 not know yet an instance of this age, in seconds?"""
         return self._seconds("lag", "describe_seconds", age) > age
@@ -195,6 +297,20 @@ class Faults(FaultVerbs):
 
     def console_age(self) -> float:
         return self._seconds("console_delay", "seconds", 0.0)
+
+    def sqs_age(self, queue: str) -> float:
+        """How old the counters of this queue are."""
+        with self._lock:
+            lags = [each for each in self._faults.values() if fnmatchcase(queue, each.queue or "")]
+            self._hit(tuple(each.id for each in lags))
+            return max((each.seconds or 0.0 for each in lags), default=0.0)
+
+    def event_fate(self, detail_type: str) -> tuple[float, ...]:
+        """See events.Fate."""
+        with self._lock:
+            arrivals, hit = fault_rules.fate(self._faults.values(), detail_type, self._lucky)
+            self._hit(hit)
+            return arrivals
 
     def _seconds(self, kind: str, name: str, above: float) -> float:
         """The longest of that kind, and a hit for each that is longer than `above`."""

@@ -29,6 +29,7 @@ PATIENCE = 5.0
 # How a sandbox ends when reboot(2) is called inside: process 1 dies of SIGINT (power off) or SIGHUP.
 REBOOTED = {130, 129, -2, -1}
 AGENT = Path(__file__).with_name("agent.py")
+NETWORK = Path(__file__).with_name("sandbox_network.py")
 TROUBLES = Path(__file__).with_name("troubles.py")
 # What of a machine with a full disk is in memory all the same.
 SMALL = {"/var": fs.MiB, "/tmp": fs.MiB}
@@ -47,6 +48,10 @@ class Guest(threading.Thread):
         self._deadline = float("inf")
 
     @property
+    def key(self) -> str:
+        return self.boot.name
+
+    @property
     def pid(self) -> int | None:
         process = self._process
         return process.pid if process is not None and process.poll() is None else None
@@ -63,7 +68,7 @@ class Guest(threading.Thread):
         self._asked.set()
         process = self._process
         if process is not None and process.poll() is None:
-            _end(process)
+            end_sandbox(process)
 
     def _order(self) -> None:
         process = self._process
@@ -85,7 +90,7 @@ class Guest(threading.Thread):
         with ExitStack() as stack:
             console, metadata = self._prepare(stack)
             process = self._start(console)
-            stack.callback(self._bury, process)
+            stack.callback(bury, process)
             self._process = process
             if self._asked.is_set():  # asked while it was being started
                 self._order()
@@ -115,6 +120,7 @@ class Guest(threading.Thread):
     def _mounts(self) -> list[fs.Mount]:
         shown = [
             fs.read_only(AGENT, f"{fs.ROOM}/agent.py"),
+            fs.read_only(NETWORK, f"{fs.ROOM}/sandbox_network.py"),
             fs.read_only(self.host.door, f"{fs.ROOM}/endpoint"),
         ]
         shown.append(fs.Mount("rw", "/dev/console", str(self.room / "console")))
@@ -138,18 +144,7 @@ class Guest(threading.Thread):
         }
         inside = [self.host.toolbox.python, "-I", "-S", "-B", f"{fs.ROOM}/agent.py", json.dumps(config)]
         line = self.host.sandbox.command(self._mounts(), self._hostname(), self.room / "root", inside)
-        pipe = subprocess.PIPE
-        # A session of its own: no way to the terminal the cloud was started from, and no Ctrl-C from it.
-        return subprocess.Popen(
-            line,
-            stdin=pipe,
-            stdout=pipe,
-            stderr=console,
-            env=ENVIRONMENT,
-            cwd="/",
-            start_new_session=True,
-            bufsize=0,
-        )
+        return enter(line, console)
 
     def _relays(self) -> list[list[str | int]]:
         return [
@@ -176,7 +171,7 @@ class Guest(threading.Thread):
                 if news in sources and not self._hear(news):
                     return
                 if time.monotonic() > self._deadline:
-                    _end(process)
+                    end_sandbox(process)
 
     def _drain(self, console: int) -> None:
         with suppress(BlockingIOError):
@@ -193,17 +188,31 @@ class Guest(threading.Thread):
             self._watcher.going(self.boot.name)
         return bool(said)
 
-    @staticmethod
-    def _bury(process: subprocess.Popen[bytes]) -> None:
-        if process.poll() is None:
-            _end(process)
-        process.wait()
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                pipe.close()
+
+def enter(line: list[str], stderr: int) -> subprocess.Popen[bytes]:
+    # A session of its own: no way to the terminal the cloud was started from, and no Ctrl-C from it.
+    return subprocess.Popen(
+        line,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        env=ENVIRONMENT,
+        cwd="/",
+        start_new_session=True,
+        bufsize=0,
+    )
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def bury(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        end_sandbox(process)
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()
+
+
+def end_sandbox(process: subprocess.Popen[bytes]) -> None:
     """With its group: a sandbox killed while it is made has a child that does not yet die with its parent."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)

@@ -116,18 +116,21 @@ def _listing(tree: Mapping[str, str], folder: str) -> str:
 
 # --- the server: one connection, one thread -------------------------------------------------------------
 
+# reply(method, path, headers): what a metadata service says, this one or that of tasks.
+Reply = Callable[[str, str, Mapping[str, str]], Answer]
+
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = "EC2ws"
     sys_version = ""
     timeout = 30
-    look: Callable[[], Metadata]
+    reply: Reply
 
     def _answer(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
         headers = {name.lower(): value for name, value in self.headers.items()}
-        given = answer(self.look(), self.command, self.path.partition("?")[0], headers)
+        given = self.reply(self.command, self.path.partition("?")[0], headers)
         self.send_response(given.status)
         for name, value in given.headers:
             self.send_header(name, value)
@@ -147,7 +150,11 @@ class _Handler(BaseHTTPRequestHandler):
 
 def serve(connection: socket.socket, look: Callable[[], Metadata]) -> None:
     """Answer what comes over this connection, in a thread of its own."""
-    handler = type("Handler", (_Handler,), {"look": staticmethod(look)})
+    serve_replies(connection, lambda method, path, headers: answer(look(), method, path, headers))
+
+
+def serve_replies(connection: socket.socket, reply: Reply) -> None:
+    handler = type("Handler", (_Handler,), {"reply": staticmethod(reply)})
     threading.Thread(target=_talk, args=(connection, handler), daemon=True).start()
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_transient.localcloud import userdata
+from airflow_transient.localcloud import events, userdata
 from airflow_transient.localcloud.imds import Metadata
 from airflow_transient.localcloud.runner import Boot, End, Runner
 
@@ -117,3 +117,18 @@ def become(instance: Any, state: str, reason: Reason) -> None:
     instance._state.name, instance._state.code = state, CODES[state]
     instance.state_reason.code, instance.state_reason.message = reason.code, reason.message
     instance._reason = instance._reason if reason is USER else ""
+    region = instance.ec2_backend.region_name
+    arn = f"arn:aws:ec2:{region}:{instance.ec2_backend.account_id}:instance/{instance.id}"
+    detail = {"instance-id": instance.id, "state": state}
+    events.emit("aws.ec2", "EC2 Instance State-change Notification", detail, [arn], region)
+
+
+def warn(instance: Any) -> None:
+    """The ARN is of the zone and without the account, as in this one event AWS has it.
+
+    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instance-termination-notices.html
+    """
+    arn = f"arn:aws:ec2:{instance.availability_zone}:instance/{instance.id}"
+    detail = {"instance-id": instance.id, "instance-action": "terminate"}
+    region = instance.ec2_backend.region_name
+    events.emit("aws.ec2", "EC2 Spot Instance Interruption Warning", detail, [arn], region)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from moto.core.exceptions import ServiceException
@@ -72,6 +72,21 @@ def complete(response: Any, reservation: Any, request: Mapping[str, Any]) -> Non
                 iam_instance_profile_name=profile.get("Name"),
                 iam_instance_profile_arn=profile.get("Arn"),
             )
+
+
+def completing_fleets(create: Callable[..., Any]) -> Callable[..., Any]:
+    """moto: a fleet's template loses its shutdown behaviour. EC2's lock is held: no guest has shut down before this."""
+
+    def create_fleet(backend: Any, *args: Any, **kwargs: Any) -> Any:
+        fleet = create(backend, *args, **kwargs)
+        launched = [(item["instance"], item["launch_spec"]) for item in fleet.on_demand_instances]
+        launched += [(request.instance, request.launch_spec) for request in fleet.spot_requests]
+        for instance, spec in launched:
+            behaviour = template(backend, spec.launch_template_spec).get("InstanceInitiatedShutdownBehavior")
+            instance.instance_initiated_shutdown_behavior = behaviour or "stop"
+        return fleet
+
+    return create_fleet
 
 
 def _ask_for_spot(response: Any, instance: Any, request: Mapping[str, Any]) -> None:

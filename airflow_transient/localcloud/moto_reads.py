@@ -154,7 +154,7 @@ def _role(instance: Any) -> dict[str, str]:
     found = next((each for each in _iam().get_instance_profiles() if each.arn == arn), None)
     if found is None or not found.roles:
         return {}
-    session = _session(instance, found.roles[0].arn)
+    session = role_session(instance, found.roles[0].arn, instance.id)
     ends = session.expiration.replace(tzinfo=timezone.utc)
     stamp = "%Y-%m-%dT%H:%M:%SZ"
     info = {"Code": "Success", "InstanceProfileArn": arn, "InstanceProfileId": found.id}
@@ -171,12 +171,12 @@ def _role(instance: Any) -> dict[str, str]:
     return {"iam/info": json.dumps(info), f"iam/security-credentials/{name}": json.dumps(keys)}
 
 
-def _session(instance: Any, role: str) -> Any:
-    """The role's session for this machine, in moto's own book: get_caller_identity then tells the truth."""
-    if getattr(instance, "localcloud_role", None) != role:
-        instance.localcloud_session = _sts().assume_role("eu-west-1", instance.id, role, "", ROLE_SESSION, "")
-        instance.localcloud_role = role
-    return instance.localcloud_session
+def role_session(owner: Any, role: str, name: str) -> Any:
+    """The role's session for this machine or task, in moto's own book: get_caller_identity then tells the truth."""
+    if getattr(owner, "localcloud_role", None) != role:
+        owner.localcloud_session = _sts().assume_role("eu-west-1", name, role, "", ROLE_SESSION, "")
+        owner.localcloud_role = role
+    return owner.localcloud_session
 
 
 def _tags(instance: Any) -> dict[str, str]:

@@ -12,12 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_transient.localcloud import ec2_rules, fault_answers, moto_launch
+from airflow_transient.localcloud import ec2_rules, fault_answers, moto_events, moto_launch
 from airflow_transient.localcloud.errors import Refused
 from airflow_transient.localcloud.fault_rules import Call
 from airflow_transient.localcloud.faults import Faults
 from airflow_transient.localcloud.machines import Machines
+from airflow_transient.localcloud.moto_ecs import Ecs
 from airflow_transient.localcloud.moto_reads import MotoRegion
+from airflow_transient.localcloud.moto_sqs import Queues
 from airflow_transient.localcloud.sandbox_runner import SandboxRunner
 from airflow_transient.localcloud.tokens import ClientTokens
 
@@ -45,6 +47,8 @@ class Seams:
     machines: Machines
     runner: SandboxRunner
     faults: Faults
+    queues: Queues
+    ecs: Ecs
     describe_lag: int = 0
     tokens: ClientTokens = field(default_factory=lambda: ClientTokens(_states))
     _unseen: dict[str, int] = field(default_factory=dict)
@@ -53,6 +57,7 @@ class Seams:
 
     def install(self) -> None:
         from moto.ec2 import utils
+        from moto.ec2.models.fleets import FleetsBackend
         from moto.ec2.models.instances import Instance, InstanceBackend
         from moto.ec2.models.tags import TagBackend
         from moto.ec2.responses.general import General
@@ -72,6 +77,9 @@ class Seams:
         self._replace(InstanceResponse, "modify_instance_attribute", _speaking(self._modify(modify)))
         self._replace(General, "get_console_output", lambda response: self._console(response))
         self._replace(utils, "passes_filter_dict", _speaking(_passes(utils.passes_filter_dict)))
+        self._replace(FleetsBackend, "create_fleet", moto_launch.completing_fleets(FleetsBackend.create_fleet))
+        for seam in (*self.queues.seams(), *moto_events.seams(), *self.ecs.seams()):
+            self._replace(*seam)
 
     def uninstall(self) -> None:
         while self._before:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
-from werkzeug.serving import make_server
+from werkzeug.serving import BaseWSGIServer, make_server
 
 from airflow_transient.localcloud import calls, moto_launch, moto_reads
+from airflow_transient.localcloud.errors import LocalCloudError
 from airflow_transient.localcloud.fault_door import FaultDoor
 from airflow_transient.localcloud.faults import Faults
 from airflow_transient.localcloud.s3_gate import Environ, S3Gate, Wsgi
@@ -29,7 +32,7 @@ class Listener:
     def __init__(self, host: str, port: int, door: Path) -> None:
         self._app: Wsgi = _not_yet
         self._servers = [
-            make_server(host, port, self._call, threaded=True, request_handler=_Quiet),
+            _tcp_server(host, port, self._call),
             make_server(f"unix://{door}", 0, self._call_of_guest, threaded=True, request_handler=_Quiet),
         ]
         self._threads: list[threading.Thread] = []
@@ -57,6 +60,19 @@ class Listener:
 
     def _call_of_guest(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         return self._app({**environ, calls.GUEST: True}, start_response)
+
+
+def _tcp_server(host: str, port: int, app: Wsgi) -> BaseWSGIServer:
+    """Bound by ourselves: on a port in use werkzeug would end the process."""
+    try:
+        bound = socket.create_server((host, port), backlog=128)
+    except OSError as error:
+        raise LocalCloudError(
+            f"Cannot listen on port {port} of {host} ({os.strerror(error.errno or 0)}): stop what listens there, "
+            "or take another port with --port (0 picks a free one)."
+        ) from None
+    with bound:
+        return make_server(host, port, app, threaded=True, request_handler=_Quiet, fd=bound.fileno())
 
 
 def _not_yet(environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:

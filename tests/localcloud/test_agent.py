@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_transient.localcloud import agent, rootfs, troubles
+from airflow_transient.localcloud import agent, rootfs, sandbox_network, task_agent, troubles
 
 
 @pytest.mark.parametrize(
@@ -38,9 +38,14 @@ def test_power_words(line: str, delay: float | None) -> None:
 def test_nobody_but_process_1_signals_everybody() -> None:
     with pytest.raises(RuntimeError, match="process 1"):
         agent._everybody(15)
+    with pytest.raises(RuntimeError, match="process 1"):
+        task_agent.end_group(1)
 
 
-@pytest.mark.parametrize("module", [agent, rootfs, troubles], ids=["agent", "rootfs", "troubles"])
+GUEST_SIDE = [agent, rootfs, sandbox_network, task_agent, troubles]
+
+
+@pytest.mark.parametrize("module", GUEST_SIDE, ids=lambda module: module.__name__.rpartition(".")[2])
 def test_guest_side_modules_need_no_package(module: object) -> None:
     source = Path(str(module.__file__)).read_text()  # type: ignore[attr-defined]
     assert "airflow_transient" not in source

@@ -35,6 +35,14 @@ ASKED: dict[str, Callable[[FaultVerbs], Any]] = {
     "guest": lambda faults: faults.guest("hang"),
     "console_delay": lambda faults: faults.console_delay(3),
     "bucket_down": lambda faults: faults.bucket_down("reports"),
+    "task": lambda faults: faults.task("interrupted", seconds=0.5, provider="FARGATE_SPOT"),
+    "task_failures": lambda faults: faults.task_failures("capacity", count=3, start=2, provider="FARGATE_SPOT"),
+    "task_lag": lambda faults: faults.task_lag(2),
+    "task_rate": lambda faults: faults.task_rate(calls=2),
+    "sqs_lag": lambda faults: faults.sqs_lag(60, queue="orders"),
+    "lose_events": lambda faults: faults.lose_events(times=2),
+    "duplicate_events": lambda faults: faults.duplicate_events("EC2 *", probability=0.5),
+    "delay_events": lambda faults: faults.delay_events(5, times=1),
 }
 
 

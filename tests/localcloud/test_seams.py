@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from airflow_transient.localcloud import LocalCloud, LocalCloudError
+from airflow_transient.localcloud.moto_sqs import COUNTED
 
 pytestmark = pytest.mark.sandbox
 SEAMS = {
@@ -18,15 +19,36 @@ SEAMS = {
     "moto.ec2.models.tags.TagBackend": ("describe_tags",),
     "moto.ec2.responses.general.General": ("get_console_output",),
     "moto.ec2.utils": ("passes_filter_dict",),
+    "moto.ec2.models.fleets.FleetsBackend": ("create_fleet",),
+    "moto.sqs.models.Queue": ("add_message", "delete_message"),
+    "moto.sqs.models.SQSBackend": (
+        *("get_queue_attributes", "receive_message", "change_message_visibility", "purge_queue"),
+    ),
+    "moto.sqs.responses.SQSResponse": tuple(COUNTED.values()),
+    "moto.ecs.responses.EC2ContainerServiceResponse": (
+        *("run_task", "describe_tasks", "list_tasks", "stop_task", "describe_clusters", "delete_cluster"),
+    ),
+    "moto.cloudwatch.models.CloudWatchBackend": ("get_all_metrics",),
+    "moto.events.responses.EventsHandler": ("put_events",),
+    "moto.events.models.Rule": ("send_to_targets",),
+    "moto.events.utils.EventTemplateParser": ("DEFAULT_EVENT_INPUT_TEMPLATE",),
 }
 
 
 def values() -> dict[str, Any]:
+    import moto.cloudwatch.models
+    import moto.ec2.models.fleets
     import moto.ec2.models.instances
     import moto.ec2.models.tags
     import moto.ec2.responses.general
     import moto.ec2.responses.instances
     import moto.ec2.utils
+    import moto.ecs.responses
+    import moto.events.models
+    import moto.events.responses
+    import moto.events.utils
+    import moto.sqs.models
+    import moto.sqs.responses
 
     found = {}
     for place, names in SEAMS.items():
@@ -61,7 +83,10 @@ def test_one_at_a_time() -> None:
         LocalCloud().start()
 
 
-def test_fleets_boot_too() -> None:
+@pytest.mark.parametrize(
+    ("behaviour", "state"), [({}, "stopped"), ({"InstanceInitiatedShutdownBehavior": "terminate"}, "terminated")]
+)
+def test_fleets_boot_too(behaviour: dict[str, str], state: str) -> None:
     from .conftest import launcher
 
     with LocalCloud() as cloud:
@@ -70,6 +95,7 @@ def test_fleets_boot_too() -> None:
             "ImageId": launch.image,
             "InstanceType": "t3.micro",
             "UserData": "IyEvYmluL3NoCnNodXRkb3duIC1oIG5vdwo=",
+            **behaviour,
         }
         launch.ec2.create_launch_template(LaunchTemplateName="fleet", LaunchTemplateData=data)
         fleet = launch.ec2.create_fleet(
@@ -87,4 +113,4 @@ def test_fleets_boot_too() -> None:
         names = [name for each in fleet["Instances"] for name in each["InstanceIds"]]
         assert len(names) == 2
         for name in names:
-            launch.until(name, "stopped")
+            launch.until(name, state)
