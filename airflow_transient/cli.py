@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -33,10 +34,10 @@ def get_transient_cli_commands() -> list[Any]:
     commands = (
         ActionCommand(
             name="reap",
-            help="End the machines of launches that nobody waits for any more",
+            help="End the instances and ECS tasks of launches that nobody waits for any more",
             description=(
-                "One pass: what is past its deadline is terminated; what nobody waits for is marked, and terminated by "
-                "a second pass five minutes later or more. Exit code 1: something could not be looked at, or not ended."
+                "One pass: what is past its deadline is ended; what nobody waits for is marked, and ended by a second "
+                "pass five minutes later or more. Exit code 1: something could not be looked at, or not ended."
             ),
             func=lazy_load_command("airflow_transient.cli.reap"),
             args=_reap_arguments(),
@@ -67,6 +68,8 @@ def _reap_arguments() -> tuple[Any, ...]:
     return (
         Arg(("--dry-run",), help="Say what would be done, and do nothing", action="store_true"),
         Arg(("--region",), help="Regions; default: the connection's own", nargs="+", action="extend", metavar="R"),
+        Arg(("--only",), help="Look at instances (ec2), or at ECS tasks (ecs), only", choices=("ec2", "ecs")),
+        Arg(("--cluster",), help="ECS clusters by name or ARN; default: all", nargs="+", action="extend", metavar="C"),
         Arg(("--aws-conn-id",), help="An Airflow connection (default: aws_default)", default="aws_default"),
         Arg(("--deployment",), help="Whose launches are ours (default: this Airflow's own, `deployment` prints it)"),
         Arg(("-o", "--output"), help="table or json (default: table)", choices=("table", "json"), default="table"),
@@ -89,7 +92,8 @@ def reap(args: argparse.Namespace) -> None:
     """`airflow transient reap`"""
     own = _on_a_server(deployment_id, args)
     ask = _asking(_answer_of_database, believe_gone=args.deployment in (None, own))
-    report = _on_a_server(lambda: _reap(args.region, args.aws_conn_id, args.dry_run, ask, args.deployment or own), args)
+    where = Where(tuple(args.region or ()), args.only, tuple(args.cluster or ()))
+    report = _on_a_server(lambda: _reap(where, args.aws_conn_id, args.dry_run, ask, args.deployment or own), args)
     print(json.dumps(report.to_dict()) if args.output == "json" else report)
     raise SystemExit(0 if report.complete else 1)
 
@@ -126,26 +130,45 @@ def deployment_id() -> str | None:
 # --- in a task, on a worker: Airflow's API answers
 
 
-def reap_in_task(regions: Sequence[str] = (), dry_run: bool = False, aws_conn_id: str = "aws_default") -> Report:
+def reap_in_task(
+    regions: Sequence[str] = (),
+    dry_run: bool = False,
+    aws_conn_id: str = "aws_default",
+    only: str | None = None,
+    clusters: Sequence[str] = (),
+) -> Report:
     """
     One pass of the reaper from within a running task.
 
     :param regions: none: the connection's own.
     :param dry_run: say what would be done, and do nothing.
     :param aws_conn_id: see `TransientHook`.
+    :param only: ``"ec2"`` or ``"ecs"``; default: both.
+    :param clusters: ECS clusters by name, looked for in every region, or by ARN; none: every cluster.
     """
     ask = _asking(_answer_of_api, believe_gone=True)
-    return _reap(regions, aws_conn_id, dry_run, ask, deployment_id())
+    return _reap(Where(tuple(regions), only, tuple(clusters)), aws_conn_id, dry_run, ask, deployment_id())
 
 
-def _reap(regions: Sequence[str] | None, aws_conn_id: str, dry_run: bool, ask: Ask, deployment: str | None) -> Report:
-    from airflow_transient.aws.reaper import Reaper
+@dataclass(frozen=True)
+class Where:
+    """Where a reaper looks; nothing said is everywhere that the connection's own region reaches."""
+
+    regions: tuple[str, ...] = ()
+    only: str | None = None
+    clusters: tuple[str, ...] = ()
+
+
+def _reap(where: Where, aws_conn_id: str, dry_run: bool, ask: Ask, deployment: str | None) -> Report:
+    from airflow_transient.aws.reaper import KINDS, Reaper
     from airflow_transient.hooks.aws import TransientHook
 
     if deployment is None:
         print("this Airflow has no deployment id yet, so only deadlines decide", file=sys.stderr)
     hook = TransientHook(aws_conn_id)
-    return Reaper(hook.client, ask, deployment, dry_run).reap(regions or (None,), datetime.now(timezone.utc))
+    only = (where.only,) if where.only else KINDS
+    reaper = Reaper(hook.client, ask, deployment, dry_run, only=only, clusters=where.clusters)
+    return reaper.reap(where.regions or (None,), datetime.now(timezone.utc))
 
 
 # --- what Airflow says

@@ -1,13 +1,14 @@
 """
 ### Nothing left running, whoever died
 
-Every ten minutes: lists the machines that carry this package's tags, asks Airflow how their tasks are, and terminates
-those that are past their deadline, whosever they are, and those of this deployment that nobody waits for, when two runs
-in a row have found it so. Each decision is a line in the task's log. What a person tags `transient:keep` is left alone.
+Every ten minutes: lists the instances and ECS tasks that carry this package's tags, asks Airflow how their tasks are,
+and ends those that are past their deadline, whosever they are, and those of this deployment that nobody waits for, when
+two runs in a row have found it so. Each decision is a line in the task's log. What a person tags `transient:keep` is
+left alone.
 
-`regions`: where to look; none means the region of the connection `aws_default`. `dry_run`: say it and do nothing. The
-task fails when something could not be looked at; what could be was dealt with. docs/reaper.md has the rules and the IAM
-permissions.
+`regions`: where to look; none means the region of the connection `aws_default`. `only`: instances, or ECS tasks, where
+this Airflow launches nothing else or may not look. `dry_run`: say it and do nothing. The task fails when something
+could not be looked at; what could be was dealt with. docs/reaper.md has the rules and the IAM permissions.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ with DAG(
     max_active_runs=1,
     params={
         "regions": Param([], type="array", items={"type": "string"}, title="Regions to look at"),
+        "only": Param(None, type=["null", "string"], enum=[None, "ec2", "ecs"], title="Instances or ECS tasks only"),
         "dry_run": Param(False, type="boolean", title="Say what would be done, and do nothing"),
     },
-    tags=["transient", "ec2"],
+    tags=["transient", "ec2", "ecs"],
     doc_md=__doc__,
 ):
 
@@ -37,7 +39,7 @@ with DAG(
         from airflow_transient.cli import reap_in_task
 
         params = get_current_context()["params"]
-        report = reap_in_task(params["regions"], params["dry_run"])
+        report = reap_in_task(params["regions"], params["dry_run"], only=params["only"])
         print(report)
         if not report.complete:
             raise RuntimeError("something could not be looked at, or not be done: the lines above say what")

@@ -28,6 +28,8 @@ class Limit:
 #: Per account and region. Amazon ECS API reference, "request throttling"; developer guide, "Fargate throttling quotas".
 LIMITS: dict[str, Limit] = {
     "changes of a cluster": Limit(100, 40),
+    "looks at a cluster": Limit(100, 20),
+    "tags in ECS": Limit(20, 10),
     "Fargate RunTask calls": Limit(20, 20),
     "Fargate tasks": Limit(100, 20),
 }

@@ -1,8 +1,8 @@
-"""From what EC2 shows of a machine and what Airflow says of its task: leave, mark, unmark, or terminate.
+"""From what AWS shows of an instance or ECS task and what Airflow says of its task: leave, mark, unmark, or end it.
 
 Law: only what carries our tag. What is past its deadline goes, whosever it is. Anything else goes only where it is this
 deployment's, and only when two passes five minutes apart found nobody waiting for it: the first one marks. Airflow is
-asked after EC2 was listed, so its answer is the younger one; no answer ends nothing.
+asked after AWS was listed, so its answer is the younger one; no answer ends nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ MANAGED, OWNER = TAG_PREFIX + "managed-by", TAG_PREFIX + "owner"
 DEADLINE, HOLD = TAG_PREFIX + "deadline", TAG_PREFIX + "hold-until"
 #: A person's "leave it alone": any value, or the epoch second until which.
 KEEP = TAG_PREFIX + "keep"
-#: The first pass leaves this on a machine that nobody waits for: the epoch second.
+#: In the launch call of what nobody is to wait for: any value. Then its task's end says nothing, its deadline all.
+UNATTENDED = TAG_PREFIX + "unattended"
+#: The first pass leaves this on what nobody waits for: the epoch second.
 ORPHAN_SINCE = TAG_PREFIX + "orphan-since"
 
 #: The trigger stops a launch at its deadline, and can still read and tell how it ended: it goes first.
@@ -31,12 +33,14 @@ YOUNG = timedelta(minutes=2)
 
 #: States in which EC2 still bills something and asks for nobody's help.
 LISTED = ("pending", "running", "stopping", "stopped", "shutting-down")
+#: States of an instance, then of an ECS task (in capitals), after which there is nothing left to end.
+ENDING = frozenset({"shutting-down", "terminated", "DEACTIVATING", "STOPPING", "DEPROVISIONING", "STOPPED", "DELETED"})
 #: Task instance states after which nobody waits. Cleared and not yet scheduled is None, and alive.
 OVER = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 
 
 class Standing(str, Enum):
-    """Whether somebody still waits for a machine."""
+    """Whether somebody still waits for it."""
 
     ALIVE = "alive"
     OVER = "over"
@@ -62,13 +66,14 @@ GONE = Answer(Standing.OVER, "its task is gone: the task instance, its run or it
 
 
 @dataclass(frozen=True)
-class Machine:
-    """What EC2 shows of one instance."""
+class Found:
+    """What AWS shows of one thing that a launch may have started: an instance (`kind` ec2) or an ECS task (ecs)."""
 
     id: str
     state: str
     launched: datetime
     tags: Mapping[str, str]
+    kind: str = "ec2"
 
     def owner_in(self, deployment: str | None) -> Owner | None:
         """The task instance it was launched for, where this deployment launched it; None where another did.
@@ -87,7 +92,12 @@ class Act(str, Enum):
     MARK = "mark"
     UNMARK = "unmark"
     TERMINATE = "terminate"
+    STOP = "stop"
     DELETE = "delete"
+
+
+#: AWS's words for the end of each kind.
+ENDS: dict[str, Act] = {"ec2": Act.TERMINATE, "ecs": Act.STOP}
 
 
 @dataclass(frozen=True)
@@ -104,32 +114,35 @@ class Decision:
 class Case:
     """All that a decision needs. `deployment`: ours; None where this Airflow has launched nothing yet."""
 
-    machine: Machine
+    found: Found
     now: datetime
     deployment: str | None
     answer: Answer = UNANSWERED
 
     @property
     def orphan_since(self) -> datetime | None:
-        return moment(self.machine.tags, ORPHAN_SINCE)
+        return moment(self.found.tags, ORPHAN_SINCE)
 
     def leave(self, reason: str) -> Decision:
-        """As it is; a mark of an earlier pass comes off, because somebody speaks for the machine."""
-        act = Act.UNMARK if ORPHAN_SINCE in self.machine.tags else Act.LEAVE
-        return Decision(self.machine.id, act, reason)
+        """As it is; a mark of an earlier pass comes off, because somebody speaks for it."""
+        act = Act.UNMARK if ORPHAN_SINCE in self.found.tags else Act.LEAVE
+        return Decision(self.found.id, act, reason)
 
     def wait(self, reason: str) -> Decision:
         """As it is, mark included: this look has found out nothing."""
-        return Decision(self.machine.id, Act.LEAVE, reason)
+        return Decision(self.found.id, Act.LEAVE, reason)
 
     def suspect(self, reason: str, told: str | None = None) -> Decision:
-        """Nobody speaks for it: mark it, or terminate it where an earlier pass has marked it long enough ago."""
+        """Nobody speaks for it: mark it, or end it where an earlier pass has marked it long enough ago."""
         since = self.orphan_since
         if since is None:
-            return Decision(self.machine.id, Act.MARK, reason)
+            return Decision(self.found.id, Act.MARK, reason)
         if self.now - since < BETWEEN_PASSES:
             return self.wait(f"{reason}; marked at {clock(since)}, the next pass decides")
-        return Decision(self.machine.id, Act.TERMINATE, f"{reason}, and was so at {clock(since)}", told)
+        return self.end(f"{reason}, and was so at {clock(since)}", told)
+
+    def end(self, reason: str, told: str | None) -> Decision:
+        return Decision(self.found.id, ENDS[self.found.kind], reason, told)
 
 
 def decide(case: Case) -> Decision:
@@ -137,10 +150,10 @@ def decide(case: Case) -> Decision:
     return next(decision for rule in RULES if (decision := rule(case)))
 
 
-def owner_to_ask_for(machine: Machine, now: datetime, deployment: str | None) -> Owner | None:
+def owner_to_ask_for(found: Found, now: datetime, deployment: str | None) -> Owner | None:
     """The owner whose task's state would decide; None where the decision stands without it."""
-    case = Case(machine, now, deployment)
-    return machine.owner_in(deployment) if next(rule for rule in RULES if rule(case)) is _unanswered else None
+    case = Case(found, now, deployment)
+    return found.owner_in(deployment) if next(rule for rule in RULES if rule(case)) is _unanswered else None
 
 
 def moment(tags: Mapping[str, str], name: str) -> datetime | None:
@@ -184,46 +197,56 @@ def clock(at: datetime) -> str:
 
 
 def _not_ours(case: Case) -> Decision | None:
-    return None if case.machine.tags.get(MANAGED) == MANAGED_BY else case.wait("not ours")
+    return None if case.found.tags.get(MANAGED) == MANAGED_BY else case.wait("not ours")
 
 
 def _ending(case: Case) -> Decision | None:
-    return case.wait("ending already") if case.machine.state in ("shutting-down", "terminated") else None
+    return case.wait("ending already") if case.found.state in ENDING else None
 
 
 def _kept(case: Case) -> Decision | None:
-    words = kept(case.machine.tags, case.now)
+    words = kept(case.found.tags, case.now)
     return case.leave(words) if words else None
 
 
 def _held(case: Case) -> Decision | None:
-    until = moment(case.machine.tags, HOLD)
+    until = moment(case.found.tags, HOLD)
     return case.leave(f"may be held to be looked at until {clock(until)}") if until and case.now < until else None
 
 
 def _young(case: Case) -> Decision | None:
-    return case.wait("launched less than two minutes ago") if case.now - case.machine.launched < YOUNG else None
+    return case.wait("launched less than two minutes ago") if case.now - case.found.launched < YOUNG else None
 
 
 def _overdue(case: Case) -> Decision | None:
-    words = overdue(case.machine.tags, case.now)
-    return Decision(case.machine.id, Act.TERMINATE, words, AT_DEADLINE) if words else None
+    words = overdue(case.found.tags, case.now)
+    return case.end(words, AT_DEADLINE) if words else None
 
 
 def _of_another(case: Case) -> Decision | None:
     """Left to its own reaper, or to its deadline."""
-    if case.machine.owner_in(case.deployment):
+    if case.found.owner_in(case.deployment):
         return None
-    until = moment(case.machine.tags, DEADLINE)
+    until = moment(case.found.tags, DEADLINE)
     ends = f"its deadline is {clock(until)}" if until else "IT HAS NO READABLE DEADLINE: nobody will end it"
-    return case.wait(f"not of this deployment (owner {case.machine.tags.get(OWNER, 'not told')}); {ends}")
+    owner = case.found.tags.get(OWNER)
+    whose = f"not of this deployment (owner {owner})" if owner else "its tags do not tell whose it is"
+    return case.wait(f"{whose}; {ends}")
 
 
 def _stopped(case: Case) -> Decision | None:
     """Stopped is not ended: its volumes are billed, and it can start again. No mark tells its task that it was us."""
-    if case.machine.state not in ("stopping", "stopped"):
+    if case.found.state not in ("stopping", "stopped"):
         return None
-    return case.suspect(f"{case.machine.state}, not terminated")
+    return case.suspect(f"{case.found.state}, not terminated")
+
+
+def _unattended(case: Case) -> Decision | None:
+    """Its task has ended long ago, on purpose. Without a deadline that can be read it is an orphan like any other."""
+    until = moment(case.found.tags, DEADLINE)
+    if UNATTENDED not in case.found.tags or until is None:
+        return None
+    return case.leave(f"launched for nobody to wait for; its deadline is {clock(until)}")
 
 
 def _unanswered(case: Case) -> Decision | None:
@@ -247,6 +270,7 @@ RULES: tuple[Callable[[Case], Decision | None], ...] = (
     _overdue,
     _of_another,
     _stopped,
+    _unattended,
     _unanswered,
     _waited_for,
     _orphan,

@@ -17,7 +17,7 @@ from airflow_transient.core.reaping import (
     Answer,
     Case,
     Decision,
-    Machine,
+    Found,
     Standing,
     decide,
     decide_template,
@@ -28,7 +28,7 @@ from airflow_transient.core.reaping import (
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=timezone.utc)
 OWNER = Owner("prod", "dag", "run", "task")
 ALIVE, FAILED = Answer.of_state("deferred"), Answer.of_state("failed")
-LEAVE, MARK, UNMARK, TERMINATE = Act.LEAVE, Act.MARK, Act.UNMARK, Act.TERMINATE
+LEAVE, MARK, UNMARK, TERMINATE, STOP = Act.LEAVE, Act.MARK, Act.UNMARK, Act.TERMINATE, Act.STOP
 
 
 def ago(minutes: float) -> str:
@@ -43,18 +43,18 @@ def launched_by(owner: Owner = OWNER, hold_seconds: int = 0) -> dict[str, str]:
     return LaunchKey(owner, "t1").tags(launch)
 
 
-def machine(state: str = "running", age: float = 30, owner: Owner = OWNER, **tags: str | None) -> Machine:
+def machine(state: str = "running", age: float = 30, owner: Owner = OWNER, **tags: str | None) -> Found:
     """A tag of None is taken away; `orphan_since` stands for transient:orphan-since."""
     told = launched_by(owner)
     for name, value in tags.items():
         key = f"transient:{name.replace('_', '-')}"
         told = {**told, key: value} if value is not None else {k: v for k, v in told.items() if k != key}
-    return Machine("i-1", state, NOW - timedelta(minutes=age), told)
+    return Found("i-1", state, NOW - timedelta(minutes=age), told)
 
 
 OTHER = Owner("dev", "dag", "run", "task")
 LONG = Owner("prod", "d" * 250, "r" * 250, "t" * 250, 7)
-CASES: dict[str, tuple[Machine, Answer, Act]] = {
+CASES: dict[str, tuple[Found, Answer, Act]] = {
     "its task waits": (machine(), ALIVE, LEAVE),
     "its task is over, first pass": (machine(), FAILED, MARK),
     "its task is gone, first pass": (machine(), GONE, MARK),
@@ -90,6 +90,12 @@ CASES: dict[str, tuple[Machine, Answer, Act]] = {
     "stopped, marked, and started again": (machine("running", orphan_since=ago(5)), ALIVE, UNMARK),
     "stopped, no answer": (machine("stopped", orphan_since=ago(5)), UNANSWERED, TERMINATE),
     "shutting down": (machine("shutting-down", deadline=ago(99)), FAILED, LEAVE),
+    "for nobody to wait for": (machine(unattended="yes"), Answer.of_state("success"), LEAVE),
+    "for nobody to wait for, its run deleted": (machine(unattended="yes"), GONE, LEAVE),
+    "for nobody to wait for, past its deadline": (machine(unattended="yes", deadline=ago(11)), ALIVE, TERMINATE),
+    "for nobody to wait for, without a deadline": (machine(unattended="yes", deadline=None), FAILED, MARK),
+    "for nobody to wait for, stopped": (machine("stopped", unattended="yes"), FAILED, MARK),
+    "for nobody to wait for, marked before": (machine(unattended="yes", orphan_since=ago(5)), FAILED, UNMARK),
     "a minute old": (machine(age=1), GONE, LEAVE),
     "a minute old, and marked: the mark stays": (machine(age=1, orphan_since=ago(5)), GONE, LEAVE),
     "launched after we began": (machine(age=-1), GONE, LEAVE),
@@ -105,19 +111,38 @@ CASES: dict[str, tuple[Machine, Answer, Act]] = {
 
 
 @pytest.mark.parametrize(("seen", "answer", "act"), CASES.values(), ids=CASES)
-def test_the_table(seen: Machine, answer: Answer, act: Act) -> None:
+def test_the_table(seen: Found, answer: Answer, act: Act) -> None:
     assert decide(Case(seen, NOW, "prod", answer)).act is act
 
 
+#: An instance's states in ECS's words; a task is never stopped and still there.
+ECS_STATES = {"running": "RUNNING", "shutting-down": "STOPPING"}
+ECS_CASES = {name: case for name, case in CASES.items() if case[0].state in ECS_STATES}
+
+
+@pytest.mark.parametrize(("seen", "answer", "act"), ECS_CASES.values(), ids=ECS_CASES)
+def test_the_same_table_holds_for_ecs_tasks(seen: Found, answer: Answer, act: Act) -> None:
+    task = replace(seen, kind="ecs", state=ECS_STATES[seen.state])
+    assert decide(Case(task, NOW, "prod", answer)).act is (STOP if act is TERMINATE else act)
+
+
+@pytest.mark.parametrize("state", ["PROVISIONING", "PENDING", "ACTIVATING", "RUNNING"])
+def test_a_task_that_never_gets_going_is_stopped_like_one_that_runs(state: str) -> None:
+    task = replace(machine(deadline=ago(11)), kind="ecs", state=state)
+    assert decide(Case(task, NOW, "prod")) == Decision(
+        "i-1", STOP, "past its deadline, 2026-11-21 11:49:00 UTC", AT_DEADLINE
+    )
+
+
 @pytest.mark.parametrize(("seen", "answer", "act"), CASES.values(), ids=CASES)
-def test_without_a_deployment_only_deadlines_decide(seen: Machine, answer: Answer, act: Act) -> None:
+def test_without_a_deployment_only_deadlines_decide(seen: Found, answer: Answer, act: Act) -> None:
     decision = decide(Case(seen, NOW, None, answer))
     assert decision.act in (LEAVE, TERMINATE, UNMARK)
     assert decision.act is not TERMINATE or decision.told == AT_DEADLINE
 
 
 @pytest.mark.parametrize(("seen", "answer", "act"), CASES.values(), ids=CASES)
-def test_airflow_is_asked_exactly_where_its_answer_matters(seen: Machine, answer: Answer, act: Act) -> None:
+def test_airflow_is_asked_exactly_where_its_answer_matters(seen: Found, answer: Answer, act: Act) -> None:
     told = {(d := decide(Case(seen, NOW, "prod", said))).act: d for said in (UNANSWERED, ALIVE, FAILED)}
     reasons = {decide(Case(seen, NOW, "prod", said)).reason for said in (UNANSWERED, ALIVE, FAILED)}
     assert bool(owner_to_ask_for(seen, NOW, "prod")) == (len(told) > 1 or len(reasons) > 1)

@@ -83,6 +83,16 @@ class Site:
     def until(self, member: str, state: str) -> None:
         eventually(lambda: self.state(member) == state, within=20)
 
+    def run_task(self, owner: Owner) -> str:
+        """An ECS task that sleeps, with the same tags, launched an hour ago; its id."""
+        ecs = self.cloud.client("ecs")
+        container = {"name": "main", "image": "any", "command": ["sleep", "600"], "memory": 128}
+        ecs.register_task_definition(family="sleeper", containerDefinitions=[container])
+        tags = [{"key": tag["Key"], "value": tag["Value"]} for tag in self.tags(owner)]
+        arn = ecs.run_task(taskDefinition="sleeper", tags=tags)["tasks"][0]["taskArn"]
+        self.cloud._ecs.book.anywhere(arn).times["createdAt"] -= timedelta(hours=1)
+        return str(arn.rpartition("/")[2])
+
     def grow_old(self, member: str) -> None:
         """For the passes whose time nobody can give: this one was launched an hour ago."""
         with self.cloud._guarded():
@@ -214,7 +224,7 @@ def test_an_unknown_id_does_not_save_the_others(site: Site, reap: Callable[..., 
     ghost = {"InstanceId": "i-0123456789abcdef0", "State": {"Name": "running"}, "LaunchTime": began[0]}
     ghost["Tags"] = site.tags()
     haunted = Haunted(site.ec2, ghost)
-    report = reap(75, client=lambda *_, **__: haunted)
+    report = reap(75, client=lambda service, **_: haunted if service == "ec2" else site.client(service))
     assert report.totals["terminated"] == 3
     assert report.complete
     for member in members:
@@ -261,7 +271,9 @@ def test_a_throttled_call_is_made_again_later(site: Site, reap: Callable[..., Re
     member = site.launch()
     slept: list[float] = []
     throttled = Throttled(site.ec2)
-    report = reap(75, client=lambda *_, **__: throttled, sleep=slept.append)
+    report = reap(
+        75, client=lambda service, **_: throttled if service == "ec2" else site.client(service), sleep=slept.append
+    )
     assert line_of(report, member).outcome == "terminated"
     assert len(slept) == 2
     assert 0 < slept[0] < slept[1]
@@ -313,26 +325,31 @@ def run(env: Mapping[str, str], *argv: str, code: int = 0) -> str:
 
 @pytest.mark.airflow
 def test_the_dag_and_the_command_line_ask_airflow(env: Mapping[str, str], site: Site) -> None:
-    """One machine's task waits to be scheduled, then it is over; one's is gone; one is another deployment's."""
+    """One machine's task waits to be scheduled, then it is over; one's is gone; one is another deployment's.
+
+    The task of an ECS task is gone, too.
+    """
     waiting = site.launch(Owner(HERE, "transient_reaper", "first", "reap"))
     orphan, other = site.launch(Owner(HERE, "dag", "run", "task")), site.launch()
     for member in (waiting, orphan, other):
         site.grow_old(member)
+    task = site.run_task(Owner(HERE, "dag", "run", "burst"))
     run(env, "dags", "reserialize")
     run(env, "dags", "trigger", "transient_reaper", "--run-id", "first")
 
     said = run(env, "dags", "test", "transient_reaper")
     assert f"{waiting:<22} left: its task is to be scheduled" in said
     assert f"{orphan:<22} marked: its task is gone" in said
+    assert f"default/{task} marked: its task is gone" in said
     assert f"{other:<22} left: not of this deployment" in said
 
     with sqlite3.connect(Path(env["AIRFLOW_HOME"]) / "airflow.db") as database:
         database.execute("UPDATE task_instance SET state = 'failed' WHERE run_id = 'first'")
     assert run(env, "transient", "deployment").strip() == HERE
-    report = json.loads(run(env, "transient", "reap", "--dry-run", "--output", "json"))
+    report = json.loads(run(env, "transient", "reap", "--dry-run", "--output", "json", "--cluster", "default"))
     lines = {line["id"]: (line["outcome"], line["reason"]) for line in report["lines"]}
     assert lines[waiting] == ("would be marked", "its task is failed")
-    assert lines[orphan][0] == "left"
+    assert lines[orphan][0] == lines[task][0] == "left"
     assert "transient:orphan-since" not in site.tags_of(waiting)
 
 
@@ -342,7 +359,7 @@ def test_what_another_deployment_s_airflow_does_not_know_is_not_believed_gone(
 ) -> None:
     member = site.launch(Owner("dev", "dag", "run", "task"))
     site.grow_old(member)
-    said = run(env, "transient", "reap", "--dry-run", "--deployment", "dev", code=1)
+    said = run(env, "transient", "reap", "--dry-run", "--deployment", "dev", "--only", "ec2", code=1)
     assert f"{member:<22} left: this Airflow does not know its task" in said
     assert "NOT LOOKED AT" in said
 
