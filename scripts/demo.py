@@ -1,4 +1,4 @@
-"""`make demo`: the example DAG through Airflow on the local cloud, and then what is really there, read back.
+"""`make demo`: the example DAGs through Airflow on the local cloud, and then what is really there, read back.
 
 Whatever the summary says was asked of the cloud and of Airflow's database after the run, not remembered from it; a
 part that did not really happen makes the exit status 1.
@@ -21,18 +21,22 @@ from datetime import datetime, timezone
 from types import FrameType
 from typing import Any
 
+import _queue_act as queue_act
 from _children import end_with_parent, managed
+from _furniture import BUCKET, furnish
 from up import ROOT, airflow_env, say, tail
 
 from airflow_transient.localcloud import LocalCloud
 
 DAG_ID, TASK_ID = "nightly_report", "report"
-BUCKET = "transient-results"
 HOME = ROOT / ".airflow" / "demo"
 LOG = HOME / "dags-test.log"
 SECONDS = 5
 #: Lines of Airflow's log that tell the story; the rest is in the log file.
-_STORY = re.compile(r"\b(launched i-|i-[0-9a-f]+: |launch t[0-9a-f]+-\S+: ).*?(?=\s+\[airflow|$)")
+_STORY = re.compile(
+    r"(?<= )(launch(ed|ing) |i-[0-9a-f]+: |launch t[0-9a-f]+-\S+: |jobs: |\d+ (running|waiting|starting|end(ing|ed))\b)"
+    r".*?(?=\s+\[airflow|$)"
+)
 
 
 @dataclass
@@ -49,18 +53,27 @@ class Check:
 def main() -> int:
     end_when_asked()
     began = time.monotonic()
-    say("A job on a machine that exists only while it runs.\n")
     with LocalCloud() as cloud:
+        # Airflow's own default is five minutes: what fails here is to be seen at once.
+        env = airflow_env(HOME, cloud.env) | furnish(cloud) | {"AIRFLOW__CORE__DEFAULT_TASK_RETRY_DELAY": "1"}
+        say("A job on a machine that exists only while it runs.\n")
         say(f"  local cloud    {cloud.url}, jobs run in {cloud.sandbox} (no AWS account is touched)")
-        cloud.client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": cloud.region})
-        code = run_dag(airflow_env(HOME, cloud.env))
-        faults = summary(cloud, code)
+        say("  airflow        db migrate (a fresh home)")
+        codes = [make_home(env)]
+        say(f"  airflow        dags test {DAG_ID}: digits of pi for {SECONDS} s\n")
+        codes += [airflow(env, "dags", "test", DAG_ID, "--conf", json.dumps({"duration": SECONDS}))]
+        faults = summary(cloud, max(codes))
+        say("\n\nA burst of tasks, as many as a queue asks for.\n")
+        queue_act.fill(cloud)
+        say(f"  airflow        dags test {queue_act.DAG_ID}\n")
+        codes += [airflow(env, "dags", "test", queue_act.DAG_ID)]
+        faults += queue_act.summary(cloud, xcom)
     say(f"\n  {time.monotonic() - began:.0f} s in all; Airflow's whole output is in {os.path.relpath(LOG)}")
     for fault in faults:
         say(f"  NOT AS IT SHOULD BE: {fault}")
-    if code:
+    if any(codes):
         say(f"\nThe end of {LOG}:\n{tail(LOG)}")
-    return 1 if faults or code else 0
+    return 1 if faults or any(codes) else 0
 
 
 def end_when_asked() -> None:
@@ -75,18 +88,16 @@ def end_when_asked() -> None:
         end_with_parent(lambda: os.kill(os.getpid(), signal.SIGTERM))
 
 
-def run_dag(env: Mapping[str, str]) -> int:
-    """`airflow db migrate`, then `airflow dags test`, as a person would; the launch's lines are shown as they come."""
+def make_home(env: Mapping[str, str]) -> int:
     shutil.rmtree(HOME, ignore_errors=True)
     HOME.mkdir(parents=True)
-    airflow = [sys.executable, "-m", "airflow"]
-    say("  airflow        db migrate (a fresh home)")
-    with LOG.open("w", encoding="utf-8") as log:
-        if code := follow([*airflow, "db", "migrate"], env, log):
-            return code
-        say(f"  airflow        dags test {DAG_ID}: digits of pi for {SECONDS} s\n")
-        conf = json.dumps({"duration": SECONDS})
-        return follow([*airflow, "dags", "test", DAG_ID, "--conf", conf], env, log)
+    return airflow(env, "db", "migrate")
+
+
+def airflow(env: Mapping[str, str], *words: str) -> int:
+    """One command, as a person would give it; the launch's lines are shown as they come."""
+    with LOG.open("a", encoding="utf-8") as log:
+        return follow([sys.executable, "-m", "airflow", *words], env, log)
 
 
 def follow(argv: list[str], env: Mapping[str, str], log: Any) -> int:
@@ -185,14 +196,14 @@ def read(cloud: LocalCloud, objects: Mapping[str, int], name: str) -> bytes:
     return bytes(cloud.client("s3").get_object(Bucket=BUCKET, Key=key)["Body"].read())
 
 
-def xcom() -> dict[str, Any]:
-    """The task's return value, from Airflow's own database; empty where there is none."""
+def xcom(dag_id: str = DAG_ID, task_id: str = TASK_ID, key: str = "return_value") -> dict[str, Any]:
+    """What a task has left, from Airflow's own database; empty where there is nothing."""
     if not (HOME / "airflow.db").exists():
         return {}
     with sqlite3.connect(HOME / "airflow.db") as database:
         row = database.execute(
-            "SELECT value FROM xcom WHERE dag_id = ? AND task_id = ? AND key = 'return_value'",
-            (DAG_ID, TASK_ID),
+            "SELECT value FROM xcom WHERE dag_id = ? AND task_id = ? AND key = ?",
+            (dag_id, task_id, key),
         ).fetchone()
     said = json.loads(row[0]) if row else {}
     while isinstance(said, str):

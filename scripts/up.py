@@ -27,13 +27,13 @@ from types import FrameType
 from typing import IO, Any
 
 from _children import end_with_parent, managed
+from _furniture import BUCKET, QUEUES, furnish
 
 from airflow_transient.localcloud import LocalCloud, LocalCloudError
 
 ROOT = Path(__file__).resolve().parents[1]
 DAGS = ROOT / "dags"
 BIN = Path(sys.executable).parent
-BUCKET = "transient-results"
 CLOUD_PORT, AIRFLOW_PORT, LOG_PORT = 5055, 8080, 18793
 COMPONENTS = ("metadatabase", "scheduler", "dag_processor", "triggerer")
 HEALTH_PATIENCE = 180.0
@@ -140,10 +140,10 @@ def end_when_asked() -> None:
 def up(place: Place, port: int) -> None:
     with alone_in(place) as lock, LocalCloud(port=free_port(CLOUD_PORT)) as cloud:
         say(f"The local cloud answers at {cloud.url}; jobs run in {cloud.sandbox}.")
-        cloud.client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": cloud.region})
+        furniture = furnish(cloud)
         wipe(place)
-        env = airflow_env(place.home, cloud.env) | server_env(free_port(port))
-        test_env = airflow_env(place.test_home, cloud.env)
+        env = airflow_env(place.home, cloud.env) | furniture | server_env(free_port(port))
+        test_env = airflow_env(place.test_home, cloud.env) | furniture
         write_env_file(place.test_env, test_env)
         with (
             run([sys.executable, "-m", "airflow", "standalone"], env, place.log, lock) as airflow,
@@ -320,6 +320,7 @@ def tell(place: Place, api: Api, password: str, dags: Sequence[str], broken: Seq
     for error in broken:
         say(f"  broken DAG   {error}")
     say(f"  results      s3://{BUCKET} in the local cloud")
+    say(f"  queues       {', '.join(QUEUES)}")
     say("")
     say("Open the URL, log in, pick a DAG, press Trigger.")
 
@@ -342,6 +343,7 @@ def wait_for_test_home(test_home: subprocess.Popen[bytes], place: Place) -> None
         return
     say(f"  . {shlex.quote(os.path.relpath(place.test_env))}")
     say("  airflow tasks test nightly_report report 2026-01-01")
+    say("  python scripts/send_jobs.py orders 12      # and on_queue_depth runs")
 
 
 def tail(log: Path, lines: int = 30) -> str:

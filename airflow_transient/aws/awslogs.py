@@ -41,9 +41,9 @@ class Follower:
         if self._refused:
             return []
         token = self._next.get((place, task))
-        more: dict[str, Any] = {"nextToken": token} if token else {"startFromHead": True}
-        try:
-            answer = _events(self._client, place, task, limit=LINES_A_LOOK, **more)
+        more = {"nextToken": token} if token else {}
+        try:  # a forward token wants startFromHead, too (GetLogEvents, API reference)
+            answer = _events(self._client, place, task, limit=LINES_A_LOOK, startFromHead=True, **more)
         except _FAILURES as error:
             return self._failed(place, error)
         self._next[place, task] = answer["nextForwardToken"]

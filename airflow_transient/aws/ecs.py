@@ -111,7 +111,8 @@ class EcsLauncher:
             except (ClientError, BotoCoreError, TransientError) as error:
                 scope = scope_of(error)
                 if scope is Scope.TOKEN_USED and isinstance(error, ClientError):
-                    return Answer(tuple(map(task_id, error.response.get("resourceIds") or ())))
+                    ids = tuple(map(task_id, error.response.get("resourceIds") or ()))
+                    return Answer(ids, unclear=None if ids else error)  # used, and for what nobody says
                 if scope in _CALL_ITSELF and again:
                     return Answer(unclear=error)
                 if scope not in (Scope.UNCLEAR, Scope.PACE):

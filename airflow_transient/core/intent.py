@@ -115,7 +115,8 @@ class Intent:
         if not came or self.launch is None:
             return self
         successes = sum(m.outcome is Outcome.SUCCEEDED for m in came)
-        launch = self.launch.without({m.id for m in came}, successes)
+        others = sum(m.outcome is not Outcome.SUCCEEDED and m.missed is None for m in came)
+        launch = self.launch.without({m.id for m in came}, successes, others)
         return replace(self, launch=launch, ended=(*self.ended, *came))
 
     @property
@@ -132,12 +133,12 @@ class Intent:
 
     def again(self, wanted: int, need: int | None, refusals: tuple[Refusal, ...] = ()) -> Intent:
         """One more round for what AWS never started or took back; `need` of all members must have succeeded then."""
-        launch = self.launch
-        if launch and launch.ecs and need is not None:
-            before = sum(m.outcome is Outcome.SUCCEEDED for m in self.ended)
-            launch = replace(launch, ecs=replace(launch.ecs, need=max(0, need - before)))
-        rounds = self.rounds + 1
-        return replace(self, state=State.DRAWN, launch=launch, wanted=wanted, refusals=refusals, rounds=rounds)
+        next_one = replace(self, state=State.DRAWN, wanted=wanted, refusals=refusals, rounds=self.rounds + 1)
+        if self.launch is None or self.launch.ecs is None or need is None:
+            return next_one
+        before = sum(m.outcome is Outcome.SUCCEEDED for m in self.ended)
+        terms = replace(self.launch.ecs, need=max(0, need - before), wanted=next_one.to_place)
+        return replace(next_one, launch=replace(self.launch, ecs=terms))
 
     def slim(self) -> Intent:
         """Without what jobs handed back, and without member by member, where that is too much for the store."""

@@ -97,6 +97,7 @@ class Launch:
         """JSON-ready: moments as ISO 8601, ids as a list."""
         said = asdict(self)
         said["ids"] = list(self.ids)
+        said["ecs"] = self.ecs.to_dict() if self.ecs else None
         for name in ("requested_at", "boot_by", "deadline"):
             said[name] = getattr(self, name).isoformat()
         return said
@@ -114,10 +115,10 @@ class Launch:
     def with_ids(self, ids: tuple[str, ...]) -> Launch:
         return replace(self, ids=ids)
 
-    def without(self, ended: Collection[str], successes: int) -> Launch:
-        """What is left to wait for once some have ended, and how many of those must still succeed."""
+    def without(self, ended: Collection[str], successes: int, others: int) -> Launch:
+        """What is left to wait for once some have ended: `successes`, and `others` that none will replace."""
         ids = tuple(i for i in self.ids if i not in ended)
-        return replace(self, ids=ids, ecs=self.ecs.less(successes) if self.ecs else None)
+        return replace(self, ids=ids, ecs=self.ecs.less(successes, others) if self.ecs else None)
 
     def receipt_key(self, member: str, name: str) -> str:
         """The S3 address of one object that a member leaves behind."""

@@ -12,6 +12,7 @@ from airflow_transient.errors import SpecError
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _SECRET = re.compile(r"(arn:aws[a-z-]*:(secretsmanager|ssm):[a-z0-9-]+:\d{12}:(secret:|parameter/)\S+|/[\w./-]+)\Z")
+_ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/\S+\Z")
 _BUCKET = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(.*))?\Z", re.DOTALL)
 
 
@@ -81,3 +82,8 @@ def check_tags(tags: Mapping[str, str]) -> None:
             raise SpecError(f"tag {name!r}: names that start with aws: or {TAG_PREFIX} are taken")
         if not 1 <= len(name) <= 128 or len(value) > 256:
             raise SpecError(f"tag {name!r}: a name has 1-128 characters, a value 256 at most")
+
+
+def check_role(arn: str | None) -> None:
+    if arn and not _ROLE.match(arn):
+        raise SpecError(f"kill_schedule_role is the ARN of a role, not {arn!r}")

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
-from airflow.sdk.execution_time.xcom import XCom
-
-from airflow_transient.links.launch import FAILED_KEY, LaunchLink, console_url
-
-if TYPE_CHECKING:
-    from airflow.sdk import BaseOperator
-    from airflow.sdk.types import TaskInstanceKey
+from airflow_transient.links.launch import LaunchLink, console_url
 
 
 def _cluster_url(launch: dict[str, Any], rest: str) -> str:
@@ -43,30 +37,19 @@ class TasksLink(LaunchLink):
         return _cluster_url(launch, f"/{launch['ids'][0]}" if len(launch["ids"]) == 1 else "")
 
 
-class _FailedLink(LaunchLink):
-    """About the worst of those that failed; nothing where none did."""
-
-    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        launch, failed = self.get_launch(ti_key), XCom.get_value(key=FAILED_KEY, ti_key=ti_key)
-        return self.url_of(launch, failed[0]["id"] if failed else "") if launch else ""
-
-    def url_of(self, launch: dict[str, Any], task: str) -> str:
-        raise NotImplementedError
-
-
-class FailedTaskLink(_FailedLink):
+class FailedTaskLink(LaunchLink):
     """The worst of the tasks that failed."""
 
     name = "Failed ECS task"
 
-    def url_of(self, launch: dict[str, Any], task: str) -> str:
-        return _cluster_url(launch, f"/{task}") if task else ""
+    def url(self, launch: dict[str, Any]) -> str:
+        return _cluster_url(launch, f"/{launch['failed']}") if launch.get("failed") else ""
 
 
-class TaskLogLink(_FailedLink):
+class TaskLogLink(LaunchLink):
     """The log stream of the worst that failed; until one does, of the first task."""
 
     name = "Log in CloudWatch"
 
-    def url_of(self, launch: dict[str, Any], task: str) -> str:
-        return _log_url(launch, task or launch["ids"][0])
+    def url(self, launch: dict[str, Any]) -> str:
+        return _log_url(launch, launch.get("failed") or launch["ids"][0])

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
     from airflow.sdk.types import TaskInstanceKey
 
-#: The XCom a launch is kept under while it is waited for.
+#: The XCom a launch is kept under while it is waited for; `failed` in it is the worst of its members, where one failed.
 LAUNCH_KEY = "launch"
 #: The XCom that tells the members that did not succeed, the worst first.
 FAILED_KEY = "failed"
@@ -30,12 +30,8 @@ class LaunchLink(BaseOperatorLink):
     name = ""
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        launch = self.get_launch(ti_key)
-        return self.url(launch) if launch else ""
-
-    def get_launch(self, ti_key: TaskInstanceKey) -> dict[str, Any] | None:
         launch = XCom.get_value(key=LAUNCH_KEY, ti_key=ti_key)
-        return launch if isinstance(launch, dict) and launch.get("ids") else None
+        return self.url(launch) if isinstance(launch, dict) and launch.get("ids") else ""
 
     def url(self, launch: dict[str, Any]) -> str:
         raise NotImplementedError

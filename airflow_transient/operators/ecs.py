@@ -195,7 +195,7 @@ class EcsBurstOperator(LaunchOperator):
         words = {
             name: getattr(self, name) for name in self.template_fields if name not in ("aws_conn_id", "region_name")
         }
-        return EcsSpec.of(**words)
+        return replace(EcsSpec.of(**words), unattended=not self.wait_for_completion)
 
     def sized(self, context: Context, spec: Any, journal: Journal, intent: Intent) -> tuple[Any, Intent]:
         """As many as were wanted when this launch was sized, or as many as are wanted now."""

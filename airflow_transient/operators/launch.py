@@ -288,6 +288,7 @@ class LaunchOperator(BaseOperator):
         self.log.info("%s", ended_in_words(verdict))
         if verdict.outcome is not Outcome.SUCCEEDED:
             context["ti"].xcom_push(FAILED_KEY, said["failed"])
+            context["ti"].xcom_push(LAUNCH_KEY, {**launch.to_dict(), "failed": verdict.worst.id})
         self.exit_codes.check(verdict)
         verdict.raise_for_outcome()
         return said

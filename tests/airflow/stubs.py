@@ -18,7 +18,9 @@ class Store:
     def set(self, key: str, value: Any) -> None:
         import json
 
-        self.kept[key] = json.loads(json.dumps(value))
+        plain = json.loads(json.dumps(value))
+        assert plain == value, "Airflow's store refuses tuples and keys that are no text"
+        self.kept[key] = plain
 
 
 @dataclass

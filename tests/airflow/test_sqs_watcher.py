@@ -81,9 +81,9 @@ def at(seconds: float) -> datetime:
     return T0 + timedelta(seconds=seconds)
 
 
-async def stream_of(ticks: Sequence[Tick]) -> AsyncIterator[Snapshot]:
+async def stream_of(ticks: Sequence[Tick], queue: str = "jobs") -> AsyncIterator[Snapshot]:
     for second, seen in ticks:
-        yield Snapshot(Unread("jobs", "throttled") if seen is None else (Depth("jobs", seen),), at(second))
+        yield Snapshot(Unread(queue, "throttled") if seen is None else (Depth(queue, seen),), at(second))
 
 
 def events(trigger: SqsDepthEventTrigger, ticks: Sequence[Tick]) -> list[int]:
@@ -120,9 +120,9 @@ def test_what_is_told() -> None:
     assert event["size"]["count"] == 3
 
 
-def _payloads(trigger: SqsDepthEventTrigger, ticks: Sequence[Tick]) -> list[Any]:
+def _payloads(trigger: SqsDepthEventTrigger, ticks: Sequence[Tick], queue: str = "jobs") -> list[Any]:
     async def all_of_them() -> list[Any]:
-        return [event.payload async for event in trigger.filter_shared_stream(stream_of(ticks))]
+        return [event.payload async for event in trigger.filter_shared_stream(stream_of(ticks, queue))]
 
     return asyncio.run(all_of_them())
 
@@ -310,7 +310,7 @@ def test_the_example_is_a_dag_that_airflow_can_keep(monkeypatch: pytest.MonkeyPa
     example = runpy.run_path(str(Path(__file__).resolve().parents[2] / "dags" / "on_queue_depth.py"))
     (dag,) = made
     assert "SqsDepthEventTrigger" in str(DagSerialization.to_dict(dag))
-    payload = _payloads(example["enough"], [(0, 12)])[0]
+    payload = _payloads(example["enough"], [(0, 12)], "orders")[0]
     event = type("Event", (), {"extra": {"from_trigger": True, "payload": payload}})()
-    assert example["look"].function({example["jobs_waiting"]: [event]})["size"]["count"] == 3
+    assert example["look"].function({example["orders_waiting"]: [event]})["size"]["count"] == 3
     assert example["look"].function(None) is None

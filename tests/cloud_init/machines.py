@@ -25,10 +25,10 @@ from typing import Any
 
 from airflow_transient.aws.receipts import ReceiptBox
 from airflow_transient.core.ec2 import bootscript
-from airflow_transient.core.launch import Launch
-from airflow_transient.core.ec2.spec import Ec2Spec
 from airflow_transient.core.ec2.judging import judge_member
 from airflow_transient.core.ec2.receipts import Receipt, boot_evidence, parse_receipt, receipts_on_console
+from airflow_transient.core.ec2.spec import Ec2Spec
+from airflow_transient.core.launch import Launch
 from airflow_transient.core.verdict import Member, Phase, Sighting
 from airflow_transient.localcloud import LocalCloud, imds
 from tests.cloud_init.chamber import Plan

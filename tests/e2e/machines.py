@@ -8,8 +8,8 @@ from typing import Any
 
 from airflow_transient.aws.ec2 import Ec2Launcher
 from airflow_transient.aws.watching import look
-from airflow_transient.core.launch import Launch, LaunchKey, Owner
 from airflow_transient.core.ec2.spec import Ec2Spec
+from airflow_transient.core.launch import Launch, LaunchKey, Owner
 from airflow_transient.core.spec import Pool
 from airflow_transient.core.verdict import Member
 from airflow_transient.localcloud import LocalCloud

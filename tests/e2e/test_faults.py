@@ -11,8 +11,8 @@ import pytest
 
 from airflow_transient.aws.launcher import Refused
 from airflow_transient.aws.watching import Watch, look
-from airflow_transient.core.fallback import Scope
 from airflow_transient.core.ec2.judging import CONSOLE_DELAY
+from airflow_transient.core.fallback import Scope
 from airflow_transient.core.verdict import Outcome, Phase
 from airflow_transient.localcloud import LocalCloud
 from tests.e2e.machines import Site, now

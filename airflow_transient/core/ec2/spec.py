@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from airflow_transient.core.reading import duration, names, pairs, text, truth, whole
-from airflow_transient.core.spec import Pool, S3Prefix, check_tags, check_variables
+from airflow_transient.core.spec import Pool, S3Prefix, check_role, check_tags, check_variables
 from airflow_transient.errors import SpecError
 
 #: RunInstances takes more, but a launch of one operator is a burst of jobs and not a cluster.
@@ -29,7 +29,6 @@ MARKETS: dict[str, tuple[str, ...]] = {
 }
 #: How long a failed machine may be kept for a person to look at.
 MAX_HOLD = timedelta(hours=24)
-_ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/\S+\Z")
 _AMI = re.compile(r"ami-[0-9a-f]{8,17}\Z")
 
 
@@ -128,8 +127,7 @@ class Ec2Spec:
             raise SpecError(f"market is {self.market!r}: it must be one of {', '.join(MARKETS)}")
         if not timedelta(0) <= self.hold_on_failure <= MAX_HOLD:
             raise SpecError(f"hold_on_failure is {self.hold_on_failure}: it must be from 0 to {MAX_HOLD}")
-        if self.kill_schedule_role and not _ROLE.match(self.kill_schedule_role):
-            raise SpecError(f"kill_schedule_role is the ARN of a role, not {self.kill_schedule_role!r}")
+        check_role(self.kill_schedule_role)
         if not self.image and not self.launch_template:
             raise SpecError("which image? give image_id, image_ssm_parameter, image_name or a launch_template")
         if not self.instance_types and not self.launch_template:

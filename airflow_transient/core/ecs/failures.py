@@ -36,18 +36,25 @@ CODES: dict[str, Scope] = {
     "LimitExceededException": Scope.POOL,
     "ConflictException": Scope.TOKEN_USED,
     "BlockedException": Scope.ACCESS,
+    # What the JSON protocol calls EC2's ExpiredToken and its like (common errors, API reference).
     "UnrecognizedClientException": Scope.ACCESS,
+    "ExpiredTokenException": Scope.ACCESS,
+    "InvalidSignatureException": Scope.ACCESS,
+    "MissingAuthenticationTokenException": Scope.ACCESS,
+    "TooManyRequestsException": Scope.PACE,
+    "RequestTimeoutException": Scope.UNCLEAR,
     "ServerException": Scope.UNCLEAR,
 }
 
 #: `stoppedReason` of a task that never started.
 NEVER_STARTED: tuple[tuple[str, Scope | None], ...] = (
-    (r"Capacity is unavailable|RESOURCE:|capacity", Scope.POOL),
-    (r"CannotPull.*(unauthorized|not found|denied|no basic auth|manifest|does not exist)", None),
+    # Pulls first, for an image may be called anything; and hiccups first of those: "…/manifests/latest: i/o timeout".
     (r"CannotPull.*(i/o timeout|timeout|EOF|invalid argument|toomanyrequests|connection reset)", Scope.AGAIN),
+    (r"CannotPull", None),
+    (r"Capacity is unavailable|RESOURCE:|capacity", Scope.POOL),
     (r"Timeout waiting for (network interface|EphemeralStorage) provisioning", Scope.AGAIN),
     (r"InsufficientFreeAddressesInSubnet", Scope.AGAIN),
-    (r"Task provisioning failed|unexpected EC2 error.*AuthFailure|Throttling|Rate exceeded", Scope.AGAIN),
+    (r"Task provisioning failed|[Uu]nexpected EC2 error.*AuthFailure|Throttling|Rate exceeded", Scope.AGAIN),
 )
 
 #: What to do about a reason that another try would not cure.
@@ -63,6 +70,7 @@ FIXES: tuple[tuple[str, str], ...] = (
         "the cluster has no instances: give launch_type='FARGATE' or capacity_provider_strategies",
     ),
     (r"CannotPull.*(unauthorized|denied|no basic auth)", "the execution role must be allowed to pull the image"),
+    (r"CannotPull.*timeout", "is there a way from its subnet to the registry?"),
     (r"CannotPull", "check the image's name and tag"),
     (r"OutOfMemory", "raise the memory of the container or the task"),
     (r"secrets|ssm|Secrets Manager", "the execution role must be allowed to read the secret"),

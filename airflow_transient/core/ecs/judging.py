@@ -142,12 +142,13 @@ def _by_exit_codes(terms: Terms, seen: EcsSighting, now: datetime) -> Member:
     bad = [c for c in deciding if c.exit_code]
     if bad:
         return _member(seen, now, Outcome.FAILED, _failed_words(terms, bad, deciding), exit_code=bad[0].exit_code)
-    if not deciding or any(c.exit_code is None for c in deciding):
-        silent = ", ".join(c.name for c in deciding if c.exit_code is None) or "no container"
-        why = "; ".join(f"{c.name}: {c.reason}" for c in deciding if c.reason)
-        return _member(seen, now, Outcome.LOST, f"{silent} left no exit code; {_said(seen)}{why and f' ({why})'}")
-    codes = ", ".join(f"{c.name} exit 0" for c in deciding)
-    return _member(seen, now, Outcome.SUCCEEDED, codes, exit_code=0)
+    codes = {c.name: c.exit_code for c in deciding}
+    silent = [name for name in terms.deciding if codes.get(name) is None]
+    if silent or not deciding:
+        why = "; ".join(f"{c.name}: {c.reason}{fix_for(c.reason)}" for c in deciding if c.reason)
+        told = ", ".join(silent) or "no container"
+        return _member(seen, now, Outcome.LOST, f"{told} left no exit code; {_said(seen)}{why and f' ({why})'}")
+    return _member(seen, now, Outcome.SUCCEEDED, ", ".join(f"{name} exit 0" for name in codes), exit_code=0)
 
 
 def _failed_words(terms: Terms, bad: Sequence[Container], deciding: Sequence[Container]) -> str:
@@ -238,7 +239,7 @@ def _called_off(launch: Launch, ended: Mapping[str, Member]) -> bool:
     """Whether too few are left to reach what is needed; what AWS took back or never started may yet be replaced."""
     terms = _terms(launch)
     lost = sum(m.outcome is not Outcome.SUCCEEDED and m.missed is None for m in ended.values())
-    return terms.stop_on_failure and len(launch.ids) - lost < terms.need
+    return terms.stop_on_failure and terms.wanted - lost < terms.need
 
 
 def in_words(launch: Launch, seen: EcsSighting, now: datetime) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from airflow_transient.core.ecs.spec import MAX_OVERRIDES, EcsSpec
 from airflow_transient.core.ecs.terms import LogPlace, Terms
 from airflow_transient.core.launch import Launch, LaunchKey, Owner
+from airflow_transient.core.reaping import UNATTENDED
 from airflow_transient.core.requests import Request
 from airflow_transient.core.spec import Pool
 from airflow_transient.errors import SpecError
@@ -77,10 +78,15 @@ def run_task(spec: EcsSpec, key: LaunchKey, definition: Definition, pool: Pool, 
         "taskDefinition": definition.arn,
         "startedBy": started_by(key.owner),
         "overrides": _overrides(spec, definition, key, launch),
-        "tags": [{"key": name, "value": value} for name, value in {**spec.tags, **key.tags(launch)}.items()],
+        "tags": [{"key": name, "value": value} for name, value in _tags(spec, key, launch).items()],
         **spec.capacity[pool.market],
         **{name: value for name, value in wanted.items() if value},
     }
+
+
+def _tags(spec: EcsSpec, key: LaunchKey, launch: Launch) -> dict[str, str]:
+    """The author's and ours; the reaper leaves to its deadline what nobody was ever to wait for."""
+    return {**spec.tags, **key.tags(launch), **({UNATTENDED: "true"} if spec.unattended else {})}
 
 
 def _overrides(spec: EcsSpec, definition: Definition, key: LaunchKey, launch: Launch) -> dict[str, Any]:
@@ -102,12 +108,14 @@ def _overrides(spec: EcsSpec, definition: Definition, key: LaunchKey, launch: La
 
 def terms(spec: EcsSpec, definition: Definition, so_far: Launch | None) -> Terms:
     """For the whole launch: later attempts go on with what the first one needed."""
+    before = so_far.ecs if so_far else None
     return Terms(
         cluster=spec.cluster,
         deciding=spec.deciding or definition.essential,
         start_seconds=int(spec.start_timeout.total_seconds()),
         runtime_seconds=int(spec.max_runtime.total_seconds()),
-        need=so_far.ecs.need if so_far and so_far.ecs else spec.need(spec.count),
+        need=before.need if before else spec.need(spec.count),
+        wanted=before.wanted if before else spec.count,
         stop_on_failure=spec.stop_on_failure,
         logs=definition.logs,
     )

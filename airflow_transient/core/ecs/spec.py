@@ -11,7 +11,7 @@ from typing import Any
 
 from airflow_transient.core.depth import CLAIM_WINDOW, HARD_CAP, Rule
 from airflow_transient.core.reading import duration, names, pairs, text, truth, whole
-from airflow_transient.core.spec import Pool, check_tags
+from airflow_transient.core.spec import Pool, check_role, check_tags
 from airflow_transient.errors import SpecError
 
 #: The quotas of RunTask's arguments (ECS service quotas; botocore's model of RunTask).
@@ -36,7 +36,7 @@ Share = int | float
 
 @dataclass(frozen=True)
 class EcsSpec:
-    """A burst of `count` tasks; `rule` and `queues` say how many that is."""
+    """A burst of `count` tasks; `rule` and `queues` say how many that is. `unattended`: nobody waits for them."""
 
     task_definition: str
     cluster: str = "default"
@@ -57,6 +57,7 @@ class EcsSpec:
     max_runtime: timedelta = timedelta(hours=1)
     start_timeout: timedelta = timedelta(minutes=35)
     kill_schedule_role: str | None = None
+    unattended: bool = False
 
     def __post_init__(self) -> None:
         if not self.task_definition:
@@ -68,10 +69,10 @@ class EcsSpec:
         if not timedelta(seconds=10) <= self.start_timeout <= timedelta(hours=12):
             raise SpecError(f"start_timeout is {self.start_timeout}: it must be from 10 s to 12 h")
         check_tags(self.tags)
+        check_role(self.kill_schedule_role)
         _check_min_success(self)
         _check_network(self.network)
-        if (size := len(json.dumps(self.overrides))) > MAX_OVERRIDES:
-            raise SpecError(f"overrides have {size:,} characters as JSON: ECS takes {MAX_OVERRIDES:,}")
+        _check_overrides(self.overrides)
 
     @classmethod
     def of(cls, **words: Any) -> EcsSpec:
@@ -171,7 +172,8 @@ def overrides_of(words: Any) -> dict[str, Any]:
     if not words:
         return {}
     if isinstance(words, Mapping):
-        if "containerOverrides" not in words and all(isinstance(value, Mapping) for value in words.values()):
+        plain = not {"containerOverrides", "ephemeralStorage"} & set(words)
+        if plain and all(isinstance(value, Mapping) for value in words.values()):
             return {"containerOverrides": [_variables(str(name), value) for name, value in words.items()]}
         return _native(words)
     if isinstance(words, Sequence) and not isinstance(words, str):
@@ -182,13 +184,25 @@ def overrides_of(words: Any) -> dict[str, Any]:
 def _native(words: Mapping[str, Any]) -> dict[str, Any]:
     if strange := sorted(set(words) - NATIVE_OVERRIDES):
         raise SpecError(f"overrides: ECS does not know {strange}; it knows {sorted(NATIVE_OVERRIDES)}")
-    for container in words.get("containerOverrides", ()):
+    try:
+        made: dict[str, Any] = json.loads(json.dumps(dict(words)))  # a copy of its own
+    except (TypeError, ValueError) as error:
+        raise SpecError(f"overrides: {error}") from None
+    for container in _listed(made, "containerOverrides"):
         if not isinstance(container, Mapping) or not container.get("name"):
             raise SpecError("overrides: each entry of containerOverrides needs the name of its container")
-        for pair in container.get("environment", ()):
+        for pair in _listed(container, "environment"):
             if not isinstance(pair, Mapping) or set(pair) != {"name", "value"}:
                 raise SpecError("overrides: an environment is a list of {'name': …, 'value': …}")
-    return json.loads(json.dumps(dict(words)))  # type: ignore[no-any-return]  # a copy of its own
+        _refuse_own(pair["name"] for pair in container.get("environment", ()))
+    return made
+
+
+def _listed(words: Mapping[str, Any], name: str) -> list[Any]:
+    found = words.get(name, [])
+    if not isinstance(found, list):
+        raise SpecError(f"overrides: {name} is a list, not {type(found).__name__}")
+    return found
 
 
 def _short(entry: Any) -> dict[str, Any]:
@@ -199,9 +213,21 @@ def _short(entry: Any) -> dict[str, Any]:
 
 def _variables(container: str, words: Any) -> dict[str, Any]:
     plain = pairs(words, f"overrides[{container!r}]")
-    if own := sorted(name for name in plain if name.startswith("TRANSIENT_")):
-        raise SpecError(f"overrides: {own}: variables that start with TRANSIENT_ are set by airflow_transient")
+    _refuse_own(plain)
     return {"name": container, "environment": [{"name": name, "value": value} for name, value in plain.items()]}
+
+
+def _refuse_own(variables: Iterable[str]) -> None:
+    if own := sorted(name for name in map(str, variables) if name.startswith("TRANSIENT_")):
+        raise SpecError(f"overrides: {own}: variables that start with TRANSIENT_ are set by airflow_transient")
+
+
+def _check_overrides(overrides: Mapping[str, Any]) -> None:
+    named = [container["name"] for container in overrides.get("containerOverrides", ())]
+    if twice := sorted({name for name in named if named.count(name) > 1}):
+        raise SpecError(f"overrides: {twice} stand there more than once: give each container one entry")
+    if (size := len(json.dumps(overrides))) > MAX_OVERRIDES:
+        raise SpecError(f"overrides have {size:,} characters as JSON: ECS takes {MAX_OVERRIDES:,}")
 
 
 def _capacity(launch_type: Any, strategies: Any) -> dict[str, dict[str, Any]]:
@@ -220,13 +246,15 @@ def _capacity(launch_type: Any, strategies: Any) -> dict[str, dict[str, Any]]:
         return {CLUSTER_DEFAULT: {}}
     if isinstance(strategies, str):
         strategies = names(strategies)
+    if not isinstance(strategies, list | tuple):  # one strategy item, or nothing that we know
+        strategies = [strategies]
     made = [_strategy(words) for words in strategies]
     return {"+".join(_share_words(item) for item in items): {"capacityProviderStrategy": items} for items in made}
 
 
 def _strategy(words: Any) -> list[dict[str, Any]]:
     """One entry: a provider's name, one of ECS's strategy items, or several that share the tasks."""
-    items = words if isinstance(words, list | tuple) else [words]
+    items = words if isinstance(words, list | tuple) and words else [words]
     return [_strategy_item(item) for item in items]
 
 
@@ -238,7 +266,8 @@ def _strategy_item(words: Any) -> dict[str, Any]:
             "capacity_provider_strategies is a list to try in order; each entry is a provider's name, "
             f"{{'capacityProvider': …, 'weight': …, 'base': …}}, or a list of those, not {words!r}"
         )
-    return dict(item)
+    numbers = {name: whole(item[name], name) for name in ("weight", "base") if item.get(name) is not None}
+    return {"capacityProvider": text(item["capacityProvider"], "capacityProvider"), **numbers}
 
 
 def _share_words(item: Mapping[str, Any]) -> str:
@@ -253,9 +282,13 @@ def _network(words: Any) -> dict[str, Any] | None:
     if not isinstance(words, Mapping):
         raise SpecError(f"network_configuration is a dict, not {type(words).__name__}")
     inner = words.get("awsvpcConfiguration", words)
+    if not isinstance(inner, Mapping):
+        raise SpecError(f"awsvpcConfiguration is a dict, not {type(inner).__name__}")
     if strange := sorted(set(inner) - {"subnets", "securityGroups", "assignPublicIp"}):
         raise SpecError(f"network_configuration: ECS does not know {strange}")
-    return {"awsvpcConfiguration": dict(inner)}
+    lists = {name: list(names(inner[name])) for name in ("subnets", "securityGroups") if inner.get(name)}
+    public = {"assignPublicIp": inner["assignPublicIp"]} if inner.get("assignPublicIp") else {}
+    return {"awsvpcConfiguration": {**lists, **public}}
 
 
 def _check_network(network: Mapping[str, Any] | None) -> None:
@@ -280,7 +313,7 @@ def _share(words: Any) -> Share:
 
 def _check_min_success(spec: EcsSpec) -> None:
     share = spec.min_success
-    if isinstance(share, bool) or share < 0 or (isinstance(share, float) and share > 1):
+    if isinstance(share, bool) or not share >= 0 or (isinstance(share, float) and share > 1):  # nan is not >= 0
         raise SpecError(f"min_success is {share}: a whole number of tasks, or a share from 0.0 to 1.0")
     if isinstance(share, int) and not spec.sized and share > min(spec.rule.task_count, spec.rule.limit):
         raise SpecError(

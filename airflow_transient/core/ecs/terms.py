@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 
@@ -24,8 +24,8 @@ class LogPlace:
 class Terms:
     """
     `deciding`: the containers whose exit codes say how the job ended. `start_seconds` and `runtime_seconds`: how long a
-    task may take to start, and then to run. `need`: how many tasks must succeed; with `stop_on_failure` the rest is
-    stopped once that cannot be reached any more.
+    task may take to start, and then to run. Of the `wanted` tasks, those that are there and those still to come, `need`
+    must succeed; with `stop_on_failure` the rest is stopped once that cannot be reached any more.
     """
 
     cluster: str
@@ -33,11 +33,17 @@ class Terms:
     start_seconds: int
     runtime_seconds: int
     need: int
+    wanted: int
     stop_on_failure: bool = False
     logs: tuple[LogPlace, ...] = ()
 
-    def less(self, successes: int) -> Terms:
-        return replace(self, need=max(0, self.need - successes))
+    def less(self, successes: int, others: int) -> Terms:
+        """What is left to reach when so many have succeeded, and so many others ended that none will replace."""
+        return replace(self, need=max(0, self.need - successes), wanted=self.wanted - successes - others)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready: Airflow's state store takes lists and no tuples."""
+        return {**asdict(self), "deciding": list(self.deciding), "logs": [asdict(place) for place in self.logs]}
 
     @classmethod
     def from_dict(cls, said: Mapping[str, Any]) -> Terms:
