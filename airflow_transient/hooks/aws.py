@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from airflow_transient.aws.launcher import Launcher
 
 DEFAULT_CONN_ID = "aws_default"
+#: Services whose calls we repeat ourselves.
+ASKED_AGAIN = ("ec2", "ecs", "sqs", "logs")
 
 
 class TransientHook:
@@ -43,8 +45,8 @@ class TransientHook:
         own = hook.config or Config()
         if "s3" in config:
             config = {**config, "s3": {**config["s3"], **(own.s3 or {})}}
-        if service == "ec2":
-            # RunInstances is asked again by us, with the same bytes; a retry of botocore's would be unseen.
+        if service in ASKED_AGAIN:
+            # What fails is asked again by us, with the same bytes or at the next look; botocore's retries are unseen.
             config = {"retries": {"mode": "standard", "total_max_attempts": 2}, **config}
         return hook.get_client_type(region_name=region_name or self.region_name, config=own.merge(Config(**config)))
 
