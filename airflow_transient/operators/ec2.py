@@ -29,6 +29,10 @@ class TransientEc2Operator(LaunchOperator):
     ``TRANSIENT_COUNT``, ``TRANSIENT_LAUNCH``, and ``TRANSIENT_PUT``, a program that uploads a file under ``results``
     (``"$TRANSIENT_PUT" FILE [NAME]``, 5 GB at most) without any permission of the instance's own.
 
+    Beside the parameters below, those that all launches share (``LaunchOperator``): ``aws_conn_id``, ``region_name``,
+    ``deferrable``, ``poll_interval``, ``on_kill``, ``retry_on_exit_codes``, ``fail_on_exit_codes``,
+    ``skip_on_exit_codes``, ``retries``, ``retry_policy``.
+
     :param command: text for bash, or a list of arguments that no shell touches. Exactly one of command and script.
     :param script: a script's text, starting with ``#!``; or the path of a ``.sh`` or ``.py`` file beside the DAG file,
         whose content is used as it is, without templating.

@@ -44,6 +44,10 @@ class EcsBurstOperator(LaunchOperator):
 
     Every container sees ``TRANSIENT_LAUNCH`` and ``TRANSIENT_DEADLINE`` (epoch seconds) in its environment.
 
+    Beside the parameters below, those that all launches share (``LaunchOperator``): ``aws_conn_id``, ``region_name``,
+    ``deferrable``, ``poll_interval``, ``on_kill``, ``retry_on_exit_codes``, ``fail_on_exit_codes``,
+    ``skip_on_exit_codes``, ``retries``, ``retry_policy``.
+
     :param task_definition: family (its latest revision, pinned when it is launched), ``family:revision``, or ARN.
     :param cluster: name or ARN; default ``default``.
     :param queues: SQS queues whose depth says how many: one or several names, URLs or ARNs. Nothing in them: nothing is

@@ -395,7 +395,10 @@ def test_what_was_handed_on_still_counts_for_calling_off():
 def test_a_part_that_came_is_not_called_off_for_what_is_still_to_come():
     """Ten were wanted, nine must succeed, and there was room for six: nothing has failed."""
     launch = many(6, need=9, wanted=10, stop_on_failure=True)
-    assert to_stop(launch, [named(name, UP) for name in launch.ids], LATER) == {}
+    up = [named(name, UP) for name in launch.ids]
+    assert to_stop(launch, up, LATER) == {}
+    assert to_stop(launch, [gone(1), *up[1:]], LATER) == {}
+    assert to_stop(launch, [gone(1), named("b", gone(1)), *up[2:]], LATER) == {CALLED_OFF: tuple("cdef")}
 
 
 # --- the wait in words
@@ -439,6 +442,11 @@ def test_launch_and_terms_survive_json():
     launch = many(3, deciding=("main", "proxy"), logs=PLACES, stop_on_failure=True)
     assert through_json(launch) == launch
     assert through_json(replace(launch, ecs=None)).ecs is None
+
+
+def test_a_launch_is_plain_json_as_it_stands():
+    said = many(3, deciding=("main", "proxy"), logs=PLACES).to_dict()
+    assert json.loads(json.dumps(said)) == said
 
 
 def test_a_launch_of_the_former_version_is_read():

@@ -263,7 +263,7 @@ def test_terms_are_those_of_the_whole_launch():
     assert (first.need, first.deciding, first.start_seconds, first.runtime_seconds) == (9, ("main",), 120, 60)
     so_far = draft_launch("ecs", made, KEY, "eu-west-1", T0, "n0", ecs=first.less(3, 0))
     rest = terms(replace(made, count=4), WORK, so_far)
-    assert (rest.need, rest.stop_on_failure) == (6, True)
+    assert (rest.need, rest.wanted, rest.stop_on_failure) == (6, 7, True)
     assert terms(spec(deciding_containers="proxy"), WORK, None).deciding == ("proxy",)
 
 
