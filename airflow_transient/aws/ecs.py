@@ -137,20 +137,25 @@ class EcsLauncher:
 
     def adopt(self, request: Request) -> Launch | None:
         """By the variable that every task of ours carries, running or ended. Raises LaunchError without an answer."""
-        cluster = request.arguments["cluster"]
-        family = requests.family_of(request.arguments["taskDefinition"])
+        ids: tuple[str, ...] = ()
         for pause in (*NO_ANSWER, None):
-            with launcher.said_plainly("ecs:ListTasks and ecs:DescribeTasks"):
-                ecs = self._client("ecs")
-                up = list_tasks(ecs, cluster, startedBy=request.arguments["startedBy"])
-                over = list_tasks(ecs, cluster, family=family, desiredStatus="STOPPED")
-                found = [t for t in describe(ecs, cluster, [*up, *over]) if requests.token_of(t) == request.token]
-            if found:
-                ids = dict.fromkeys(task_id(t["taskArn"]) for t in sorted(found, key=lambda t: str(t.get("createdAt"))))
-                return request.launch.with_ids(request.launch.ids + tuple(ids))
-            if pause is not None:
-                self._sleep(pause)
-        return None
+            ids = max(ids, self._find(request), key=len)
+            if pause is None or len(ids) >= request.wanted:
+                break
+            self._sleep(pause)  # ECS lists what it has just started some seconds late
+        return request.launch.with_ids(request.launch.ids + ids) if ids else None
+
+    def _find(self, request: Request) -> tuple[str, ...]:
+        """The ids of this token's tasks, the oldest first."""
+        asked = request.arguments
+        family = requests.family_of(asked["taskDefinition"])
+        with launcher.said_plainly("ecs:ListTasks and ecs:DescribeTasks"):
+            ecs = self._client("ecs")
+            up = list_tasks(ecs, asked["cluster"], startedBy=asked["startedBy"])
+            over = list_tasks(ecs, asked["cluster"], family=family, desiredStatus="STOPPED")
+            tasks = list(describe(ecs, asked["cluster"], [*up, *over]))
+        ours = [task for task in tasks if requests.token_of(task) == request.token]
+        return tuple(dict.fromkeys(task_id(t["taskArn"]) for t in sorted(ours, key=lambda t: str(t.get("createdAt")))))
 
     # --- look
 

@@ -16,23 +16,28 @@ from airflow_transient.core.ecs import judging as ecs
 from airflow_transient.core.launch import Launch
 from airflow_transient.core.verdict import Member, Phase, Sighting, Verdict
 
-#: EC2 and ECS show what has ended for an hour or less; what ended so long ago is handed on while others still run.
+#: AWS shows what has ended for an hour or less; what ended so long ago is handed on while others still run.
 HAND_ON_AFTER = timedelta(minutes=20)
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What one kind of compute's sightings mean; `sighting` is the kind's own class of them."""
+    """
+    What one kind of compute's sightings mean; `sighting` is the kind's own class of them.
+
+    `hands_on`: whether what has ended is written down while others run. An instance's receipt stays where it is.
+    """
 
     sighting: type[Sighting]
     judge_member: Callable[[Launch, Any, datetime], Member | None]
     to_stop: Callable[[Launch, Sequence[Any], Mapping[str, Member], datetime], dict[str, tuple[str, ...]]]
     in_words: Callable[[Launch, Any, datetime], str]
+    hands_on: bool
 
 
 RULES: dict[str, Rules] = {
-    "ec2": Rules(ec2.Ec2Sighting, ec2.judge_member, ec2.to_stop, ec2.in_words),
-    "ecs": Rules(ecs.EcsSighting, ecs.judge_member, ecs.to_stop, ecs.in_words),
+    "ec2": Rules(ec2.Ec2Sighting, ec2.judge_member, ec2.to_stop, ec2.in_words, hands_on=False),
+    "ecs": Rules(ecs.EcsSighting, ecs.judge_member, ecs.to_stop, ecs.in_words, hands_on=True),
 }
 
 
@@ -44,7 +49,7 @@ def judge(launch: Launch, sightings: Iterable[Sighting], now: datetime) -> Verdi
     """
     ended = ended_members(launch, sightings, now)
     left = tuple(i for i in launch.ids if i not in ended)
-    if not ended or (left and not _handed_on(ended.values(), now)):
+    if not ended or (left and not (RULES[launch.kind].hands_on and _long_over(ended.values(), now))):
         return None
     members = tuple(ended[i] for i in launch.ids if i in ended)
     need = launch.ecs.need if launch.ecs else None
@@ -57,7 +62,7 @@ def unseen(launch: Launch, note: str) -> tuple[Sighting, ...]:
     return tuple(RULES[launch.kind].sighting(member, Phase.UNKNOWN, note=note) for member in launch.ids)
 
 
-def _handed_on(ended: Iterable[Member], now: datetime) -> bool:
+def _long_over(ended: Iterable[Member], now: datetime) -> bool:
     return any(m.ended and now - m.ended >= HAND_ON_AFTER for m in ended)
 
 

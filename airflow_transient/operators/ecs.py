@@ -85,8 +85,8 @@ class EcsBurstOperator(LaunchOperator):
         placing one after about 30.
     :param kill_schedule_role: ARN of a role that EventBridge Scheduler may use to call ecs:StopTask: each task then
         gets a one-time schedule that stops it at the launch's deadline.
-    :param wait_for_completion: False: launch, and return ``ids``, ``token`` and ``deadline`` at once; the reaper and
-        the schedule enforce the deadline. Default True; not templated.
+    :param wait_for_completion: False: launch what there is room for, and return ``ids``, ``token`` and ``deadline`` at
+        once; the reaper and the schedule enforce the deadline. Default True; not templated.
     """
 
     kind = "ecs"
@@ -210,13 +210,13 @@ class EcsBurstOperator(LaunchOperator):
                 raise AirflowSkipException(f"nothing to launch: {now.reason}")
             self.log.info("launching %d: %s", now.count, now.reason)
             intent = replace(intent, wanted=now.count)
-        return replace(spec, count=max(1, intent.to_place)), intent
+        return replace(spec, count=intent.to_place), intent
 
-    def _size(self, spec: EcsSpec, journal: Journal) -> Size:
+    def _size(self, spec: EcsSpec, journal: Journal, again: bool = False) -> Size:
         from airflow_transient.aws.sizing import size_burst
 
         client = TransientHook(self.aws_conn_id, self.region_name).client
-        return size_burst(client, spec, journal.owner, datetime.now(timezone.utc))
+        return size_burst(client, spec, journal.owner, datetime.now(timezone.utc), again)
 
     def settle(self, journal: Journal, intent: Intent, verdict: Verdict) -> tuple[Intent | None, Verdict]:
         """
@@ -229,7 +229,7 @@ class EcsBurstOperator(LaunchOperator):
             return None, verdict
         spec = self.make_spec()
         if spec.sized:
-            now = self._size(spec, journal)
+            now = self._size(spec, journal, again=True)
             self.log.info("%d of %d did not run to an end; now: %s", lacking, wanted, now.reason)
             wanted -= max(0, lacking - now.count)
             verdict = replace(verdict, need=min(verdict.need or wanted, max(1, spec.need(wanted))))
@@ -242,11 +242,11 @@ class EcsBurstOperator(LaunchOperator):
         self.log.warning("launching %d again: %s", again.to_place, _why_missing(intent, verdict))
         return again, verdict
 
-    def _wait(self, context: Context, launcher: Launcher, launch: Launch, here: bool = False) -> Any:
+    def _wait(self, context: Context, journal: Journal, launcher: Launcher, launch: Launch, here: bool = False) -> Any:
         if self.wait_for_completion:
-            return super()._wait(context, launcher, launch, here)
-        deadline = launch.deadline.isoformat()
-        return {"outcome": "launched", "token": launch.token, "ids": list(launch.ids), "deadline": deadline}
+            return super()._wait(context, journal, launcher, launch, here)
+        said = launch.to_dict()
+        return {"outcome": "launched", **{name: said[name] for name in ("token", "ids", "region", "deadline")}}
 
 
 def _moved_on(spec: EcsSpec, intent: Intent) -> tuple[Refusal, ...]:

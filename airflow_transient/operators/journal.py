@@ -35,7 +35,7 @@ class Journal:
         self.try_number: int = ti.try_number or 1
         self.last_try = self.try_number > self.max_tries
         self.owner = Owner(_deployment(), ti.dag_id, ti.run_id, ti.task_id, _map_index(ti))
-        #: What this process wrote last; kept in memory too, for whoever has to clean up after Ctrl-C.
+        #: What this process read or wrote last; in memory too, for whoever has to clean up after Ctrl-C.
         self.last: Intent | None = None
         self._store = None if self.test else context["task_state_store"]
         if fresh:
@@ -44,7 +44,8 @@ class Journal:
     def read(self) -> Intent | None:
         """What an earlier try wrote; None where this is the first."""
         said = self._store.get(KEY) if self._store else _of_tests.get(self.owner)
-        return Intent.from_dict(said) if said else None
+        self.last = Intent.from_dict(said) if said else None
+        return self.last
 
     def write(self, intent: Intent) -> None:
         self.last = intent

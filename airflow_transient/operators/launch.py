@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,7 +18,7 @@ from airflow_transient.core.intent import Intent, Move, State
 from airflow_transient.core.launch import AT_DEADLINE, Launch
 from airflow_transient.core.verdict import Outcome, Verdict, killed
 from airflow_transient.core.words import ended_in_words, in_short, launched_in_words
-from airflow_transient.errors import AccessError, CapacityError, SpecError, Stopped, TransientError
+from airflow_transient.errors import AccessError, LaunchError, SpecError, Stopped, TransientError
 from airflow_transient.hooks.aws import DEFAULT_CONN_ID, TransientHook
 from airflow_transient.links.launch import FAILED_KEY, LAUNCH_KEY
 from airflow_transient.operators.exit_codes import ExitCodes
@@ -103,9 +104,15 @@ class LaunchOperator(BaseOperator):
         spec = self.make_spec()
         _refuse_masked(spec.secret_free_words())
         journal = Journal(context, fresh=True)
-        try:
+        with self._ending_with_us(journal):
             return self._journey(context, spec, journal)
-        except (KeyboardInterrupt, SystemExit, AirflowTaskTimeout):  # nobody will wait for it any more
+
+    @contextmanager
+    def _ending_with_us(self, journal: Journal) -> Iterator[None]:
+        """Where this leg is ended from outside, nobody will wait for the launch any more."""
+        try:
+            yield
+        except (KeyboardInterrupt, SystemExit, AirflowTaskTimeout):
             if self.kill == "terminate":
                 self._stop(journal.last, "interrupted")
             raise
@@ -121,29 +128,30 @@ class LaunchOperator(BaseOperator):
         launch = self._launch(spec, journal, self._launcher(self.region_name), intent)
         self._arm_kill_schedule(spec, launch)
         context["ti"].xcom_push(LAUNCH_KEY, launch.to_dict())
-        return self._wait(context, self._launcher(launch.region), launch)
+        return self._wait(context, journal, self._launcher(launch.region), launch)
 
     def execute_complete(self, context: Context, event: Any = None, **_: Any) -> Any:
-        launch = Launch.from_dict(event["launch"])
-        return self._go_on(context, self._launcher(launch.region), launch, Verdict.from_dict(event))
+        launch, journal = Launch.from_dict(event["launch"]), Journal(context)
+        with self._ending_with_us(journal):
+            launcher = self._launcher(launch.region)
+            return self._go_on(context, journal, launcher, launch, Verdict.from_dict(event))
 
-    def _go_on(self, context: Context, launcher: Launcher, launch: Launch, verdict: Verdict) -> Any:
+    def _go_on(self, context: Context, journal: Journal, launcher: Launcher, launch: Launch, verdict: Verdict) -> Any:
         """Some or all have ended. Write that down; wait for the rest, launch what is missing, or tell the verdict."""
-        journal = Journal(context)
         intent = journal.read()
         if intent is None or intent.launch is None:
-            return self._tell(context, launcher, launch, verdict)
+            return self._tell(context, journal, launcher, launch, verdict)
         earlier, intent = intent.ended, intent.handed_on(verdict.members)
         if verdict.open:
             journal.write(intent)
             self.log.info("%d have ended, %d still run", len(intent.ended), len(verdict.open))
-            return self._wait(context, launcher, replace(launch, ids=verdict.open, ecs=_terms(intent)))
+            return self._wait(context, journal, launcher, replace(launch, ids=verdict.open, ecs=_terms(intent)))
         again, verdict = self.settle(journal, intent, verdict.joined(earlier, intent.need))
         if again:
             journal.write(again)
             spec, again = self.sized(context, self.make_spec(), journal, again)
             return self._launch_and_wait(context, spec, journal, again)
-        return self._tell(context, launcher, launch, verdict)
+        return self._tell(context, journal, launcher, launch, verdict)
 
     def _launcher(self, region_name: str | None) -> Launcher:
         """What exists is looked at where it was launched, whatever `region_name` has become since."""
@@ -165,7 +173,8 @@ class LaunchOperator(BaseOperator):
         elif intent.resumed < MAX_RESUMED:
             journal.write(intent.resuming())
             self.defer(trigger=self._trigger(intent.launch), method_name="execute_complete")
-        return self._wait(context, launcher, intent.launch, here=True)
+        with self._ending_with_us(journal):
+            return self._wait(context, journal, launcher, intent.launch, here=True)
 
     def _begin(self, journal: Journal) -> Intent:
         """What an earlier try left behind decides what this one does first."""
@@ -192,7 +201,7 @@ class LaunchOperator(BaseOperator):
         if not intent or not known:
             return
         launcher = self._launcher(known.region)
-        launch = launcher.adopt(intent.request) if intent.request else intent.launch
+        launch = (launcher.adopt(intent.request) if intent.request else None) or intent.launch
         if launch and launch.ids:
             launcher.stop(launch)
             self.log.info("%s: terminated %s", why, in_short(launch.ids))
@@ -214,11 +223,10 @@ class LaunchOperator(BaseOperator):
         placing = Placing(journal.owner, journal.try_number, journal.write, self.log.warning, _now)
         try:
             launch = placing.place(launcher, spec, intent)
-        except CapacityError:
-            self._give_up(journal)
-            raise
-        except (SpecError, AccessError):  # no try follows, and a part may have come before the refusal
-            self._stop(journal.last, "refused")
+        except (SpecError, LaunchError) as error:
+            # After these two no try follows, and a part may have come before the refusal.
+            if journal.last_try or isinstance(error, SpecError | AccessError):
+                self._give_up(journal)
             raise
         self.log.info("%s", launched_in_words(launch))
         return launch
@@ -235,19 +243,21 @@ class LaunchOperator(BaseOperator):
             self.log.warning("no kill schedule for %s: %s", launch.token, error)
 
     def _give_up(self, journal: Journal) -> None:
-        """A later try places what is missing and keeps what exists; after the last try nobody would look after it."""
-        if journal.last_try:
+        """A later try would go on with what exists; without one nobody would look after it."""
+        try:
             self._stop(journal.last, "no try is left")
+        except TransientError as error:  # what made us give up is what is raised
+            self.log.warning("what may have been launched could not be stopped, the reaper will: %s", error)
 
-    def _wait(self, context: Context, launcher: Launcher, launch: Launch, here: bool = False) -> Any:
+    def _wait(self, context: Context, journal: Journal, launcher: Launcher, launch: Launch, here: bool = False) -> Any:
         if not launch.ids:  # an earlier try has seen all of it end
-            return self._go_on(context, launcher, launch, Verdict(launch.token, (), kind=launch.kind))
+            return self._go_on(context, journal, launcher, launch, Verdict(launch.token, (), kind=launch.kind))
         if self.deferrable and not here:
             self.defer(trigger=self._trigger(launch), method_name="execute_complete")
         self._live = launcher, launch
         if self._killed:  # while it was being launched
             launcher.stop(launch)
-        return self._go_on(context, launcher, launch, self._wait_here(launcher, launch))
+        return self._go_on(context, journal, launcher, launch, self._wait_here(launcher, launch))
 
     def _trigger(self, launch: Launch) -> LaunchTrigger:
         return LaunchTrigger(launch.to_dict(), self.aws_conn_id, self.poll_interval, self.kill)
@@ -274,9 +284,10 @@ class LaunchOperator(BaseOperator):
         while not self._killed and (left := end - time.monotonic()) > 0:
             time.sleep(min(left, 0.5))
 
-    def _tell(self, context: Context, launcher: Launcher, launch: Launch, verdict: Verdict) -> dict[str, Any]:
+    def _tell(
+        self, context: Context, journal: Journal, launcher: Launcher, launch: Launch, verdict: Verdict
+    ) -> dict[str, Any]:
         """Written down as told before it is told, so that a retry does not tell a dead launch again."""
-        journal = Journal(context)
         said = verdict.to_dict()
         if intent := journal.read():
             journal.write(intent.told(said))
