@@ -250,11 +250,13 @@ class EcsBurstOperator(LaunchOperator):
 
 
 def _moved_on(spec: EcsSpec, intent: Intent) -> tuple[Refusal, ...]:
-    """The pool that had room for tasks and then none, where there is another one to go to."""
-    gone = any(member.missed is Scope.POOL for member in intent.ended)
-    if not gone or intent.pool is None or len(spec.capacity) < 2:
+    """The pools that took tasks and did not start or keep them, where that leaves another one to go to."""
+    last = intent.pool.market if intent.pool else ""
+    gone = {member.capacity or last for member in intent.ended if member.missed is Scope.POOL}
+    refused = [pool for pool in spec.pools() if pool.market in gone or gone & set(spec.providers(pool))]
+    if len(refused) == len(spec.pools()):
         return ()
-    return (Refusal(intent.pool, Scope.POOL, "took tasks, and did not start or keep them"),)
+    return tuple(Refusal(pool, Scope.POOL, "took tasks, and did not start or keep them") for pool in refused)
 
 
 def _why_missing(intent: Intent, verdict: Verdict) -> str:

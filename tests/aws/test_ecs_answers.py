@@ -654,6 +654,11 @@ def test_what_has_just_ended_counts_where_a_queue_is_read() -> None:
     assert live(ecs, top_up=True) == Live()
 
 
+def test_what_ends_while_it_is_counted_is_counted_once() -> None:
+    going = task("a", startedBy=started_by(OWNER), desiredStatus="STOPPED", startedAt=ago(60), stoppedAt=ago(1))
+    assert live(Ecs(listed=listed(["a"], ["a"]), described=going), queues="orders") == Live(0, 1, 0, 1)
+
+
 # --- what a task definition says
 
 WEB = {"name": "main", "essential": True}

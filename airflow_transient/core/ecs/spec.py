@@ -109,6 +109,12 @@ class EcsSpec:
     def pools(self) -> tuple[Pool, ...]:
         return tuple(Pool(market=name) for name in self.capacity)
 
+    def providers(self, pool: Pool) -> tuple[str, ...]:
+        """What DescribeTasks may call the capacity of a task from this pool."""
+        asked = self.capacity[pool.market]
+        items = asked.get("capacityProviderStrategy", ())
+        return (*(item["capacityProvider"] for item in items), *filter(None, [asked.get("launchType")]))
+
     def need(self, count: int) -> int:
         """How many of `count` must succeed."""
         if isinstance(self.min_success, int):
