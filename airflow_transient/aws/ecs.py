@@ -92,10 +92,10 @@ class EcsLauncher:
         ids = tuple(task for answer in answers for task in answer.ids)
         launch = request.launch.with_ids(request.launch.ids + ids)
         if unclear := [answer.unclear for answer in answers if answer.unclear]:
-            raise LaunchError(
-                f"launch {request.token}: ECS gave no clear answer to {len(unclear)} of {len(calls)} calls: "
-                f"{words_of(unclear[0])}"
-            ) from unclear[0]
+            busy = all(scope_of(error) is Scope.PACE for error in unclear)
+            what = "ECS was too busy for" if busy else "ECS gave no clear answer to"
+            words = f"{what} {len(unclear)} of {len(calls)} calls: {words_of(unclear[0])}"
+            raise LaunchError(f"launch {request.token}: {words}") from unclear[0]
         if refused := [no for answer in answers for no in answer.refused]:
             scope = min((no[0] for no in refused), key=_gravity)
             raise Refused(scope, _refused_words(refused), launch if ids else None)

@@ -16,8 +16,8 @@ class Watch:
     """
     One waiting process's looks at one launch.
 
-    AWS does not always say when something ended; then the moment it was first seen ended counts. That is all that is
-    remembered here: another process starts over without harm.
+    AWS does not always say when something ended, or whether it forgot it; then the moment counts when that was first
+    seen. That is all that is remembered here: another process starts over without harm.
     """
 
     def __init__(self, launcher: Launcher, launch: Launch) -> None:
@@ -26,6 +26,7 @@ class Watch:
         #: The job's new lines since the last call.
         self.new_lines = launcher.follow(launch)
         self._first_seen_ended: dict[str, datetime] = {}
+        self._first_absent: dict[str, datetime] = {}
 
     def look(self, now: datetime) -> tuple[Verdict | None, str]:
         """(the verdict or None, the wait in words). What runs is paid for, so no failure here ends or stops it."""
@@ -40,6 +41,9 @@ class Watch:
         return verdict, "; ".join([words, *failed])
 
     def _dated(self, seen: Sighting, now: datetime) -> Sighting:
+        if seen.absent:
+            return replace(seen, absent_since=self._first_absent.setdefault(seen.member, now))
+        self._first_absent.pop(seen.member, None)
         if seen.phase is not Phase.ENDED or seen.ended:
             return seen
         return replace(seen, ended=self._first_seen_ended.setdefault(seen.member, now))

@@ -63,6 +63,13 @@ REFUSALS: dict[str, Scope] = {
     "SignatureDoesNotMatch": Scope.ACCESS,
     "ExpiredToken": Scope.ACCESS,
     "RequestExpired": Scope.ACCESS,
+    # What the JSON protocol calls EC2's ExpiredToken and its like (common errors, API reference).
+    "UnrecognizedClientException": Scope.ACCESS,
+    "ExpiredTokenException": Scope.ACCESS,
+    "InvalidSignatureException": Scope.ACCESS,
+    "MissingAuthenticationTokenException": Scope.ACCESS,
+    "TooManyRequestsException": Scope.PACE,
+    "RequestTimeoutException": Scope.UNCLEAR,
 }
 
 

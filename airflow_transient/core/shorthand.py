@@ -9,7 +9,7 @@ from typing import Any
 from airflow_transient.core.verdict import FAILED_TOLD, Member, Outcome
 
 #: What is kept of those that did not succeed, beyond the first ones that a verdict tells one by one.
-_KEPT = ("id", "outcome", "exit_code", "missed", "billed_seconds")
+_KEPT = ("id", "outcome", "exit_code", "missed", "capacity", "billed_seconds")
 
 
 def shortened(members: Iterable[Member]) -> dict[str, Any]:

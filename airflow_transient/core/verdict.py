@@ -95,7 +95,8 @@ class Sighting:
     """
     One look at one member. `note` says what could not be seen, `reason` is AWS's code for its end, `stopped_by` the
     mark that one of us left when stopping it. `absent`: AWS answered and does not know it, which it does of what is too
-    new and of what ended an hour ago; without it, UNKNOWN is a look that failed.
+    new and of what ended an hour ago, as far as one waiting process has seen since `absent_since`; without it, UNKNOWN
+    is a look that failed.
     """
 
     member: str
@@ -106,6 +107,7 @@ class Sighting:
     ended: datetime | None = None
     stopped_by: str | None = None
     absent: bool = False
+    absent_since: datetime | None = None
     note: str | None = None
 
 

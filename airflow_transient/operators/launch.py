@@ -276,6 +276,7 @@ class LaunchOperator(BaseOperator):
             if verdict:
                 return verdict
             self._pause()
+        launcher.stop(launch)  # on_kill's five seconds may not have been enough for all
         raise Stopped(f"launch {launch.token}: the task was killed and {in_short(launch.ids)} terminated")
 
     def _pause(self) -> None:

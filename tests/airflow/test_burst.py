@@ -15,6 +15,7 @@ from airflow_transient.aws import sizing
 from airflow_transient.aws.launcher import Refused
 from airflow_transient.core.depth import Depth, Live
 from airflow_transient.core.fallback import Scope
+from airflow_transient.core.verdict import Phase
 from airflow_transient.operators.ecs import EcsBurstOperator
 from airflow_transient.testing import FakeEcsLauncher
 from airflow_transient.triggers.launch import LaunchTrigger
@@ -276,6 +277,16 @@ def test_what_aws_gave_up_placing_moves_to_the_next_provider(tasks: FakeEcsLaunc
     told = op.execute_complete(ctx, event=event(second))
     assert told["counts"] == {"succeeded": 3, "boot failed": 1}
     assert len(rest) == 2
+
+
+def test_what_does_not_start_in_time_is_stopped_and_moves_to_the_next_provider(tasks: FakeEcsLauncher) -> None:
+    op, ctx = operator(capacity_provider_strategies=SPOT_FIRST, task_count=1, start_timeout=10), context()
+    first = away(op.execute, ctx)
+    (member,) = tasks.running()
+    tasks._change(member, phase=Phase.STARTING, state="PENDING", started=None, launched=now() - timedelta(seconds=11))
+    second = away(op.execute_complete, ctx, event=event(first))
+    assert [tasks.members[m].capacity for m in second.launch["ids"]] == ["FARGATE"]
+    assert second.launch["ids"] == list(tasks.running())
 
 
 def test_a_task_that_was_taken_back_is_launched_again_free_of_charge(tasks: FakeEcsLauncher) -> None:

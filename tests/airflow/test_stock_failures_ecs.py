@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -141,12 +141,15 @@ def test_e2b_a_trigger_that_died_gets_another_one_and_no_second_task(tasks: Fake
     assert second.launch["ids"] == first.launch["ids"] == list(tasks.running())
 
 
-def test_e2f_a_task_that_aged_out_is_lost_and_no_success(tasks: FakeEcsLauncher) -> None:
+def test_e2f_a_task_that_aged_out_is_lost_and_no_success(
+    tasks: FakeEcsLauncher, monkeypatch: pytest.MonkeyPatch
+) -> None:
     op, ctx = operator(), context()
     trigger = deferred(op.execute, ctx)
     tasks.forget(tasks.running()[0])
     asked = datetime.fromisoformat(trigger.launch["boot_by"]) - UNKNOWN_AFTER
     trigger.launch["boot_by"] = asked.isoformat()
+    monkeypatch.setattr("airflow_transient.core.ecs.judging.ABSENT_FOR", timedelta(0))
     with pytest.raises(errors.Lost, match="no longer knows it"):
         op.execute_complete(ctx, event=event(trigger))
     assert stops(tasks) == []

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from airflow_transient import errors
-from airflow_transient.core.ecs.judging import UNKNOWN_AFTER, Container, EcsSighting, billed_seconds
+from airflow_transient.core.ecs.judging import ABSENT_FOR, UNKNOWN_AFTER, Container, EcsSighting, billed_seconds
 from airflow_transient.core.ecs.terms import LogPlace, Terms
 from airflow_transient.core.fallback import Scope
 from airflow_transient.core.intent import Intent, Refusal, State
@@ -103,7 +103,13 @@ ABSENT = EcsSighting("a", Phase.UNKNOWN, note="ECS says MISSING", absent=True)
         pytest.param(UNSEEN, PAST_HOPE, None, id="a failed look long past the deadline"),
         pytest.param(UNSEEN, DEADLINE + UNANSWERED, Outcome.LOST, id="nobody answered for a day"),
         pytest.param(ABSENT, T0 + UNKNOWN_AFTER - timedelta(seconds=1), None, id="MISSING early: not known yet"),
-        pytest.param(ABSENT, T0 + UNKNOWN_AFTER, Outcome.LOST, id="MISSING late: forgotten"),
+        pytest.param(ABSENT, T0 + UNKNOWN_AFTER, None, id="MISSING once: one answer may be behind"),
+        pytest.param(
+            replace(ABSENT, absent_since=T0 + UNKNOWN_AFTER - ABSENT_FOR),
+            T0 + UNKNOWN_AFTER,
+            Outcome.LOST,
+            id="MISSING late, at every look: forgotten",
+        ),
     ],
 )
 def test_the_verdict_table(seen, now, outcome):
@@ -124,7 +130,7 @@ def test_the_verdict_table(seen, now, outcome):
 def test_what_one_of_us_stopped_is_what_its_mark_says(mark, outcome, code):
     seen = ended_by("UserInitiated", code, detail=f"airflow_transient: {mark}", stopped_by=mark)
     member = judge(LAUNCH, [seen], LATER).members[0]
-    assert (member.outcome, member.missed) == (outcome, None)
+    assert (member.outcome, member.missed) == (outcome, Scope.POOL if mark == NEVER_BOOTED else None)
 
 
 def only(seen, now=LATER, **terms):

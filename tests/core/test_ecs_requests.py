@@ -13,8 +13,10 @@ from airflow_transient.core.ecs.requests import (
     calls,
     check,
     family_of,
+    plain_value,
     run_task,
     started_by,
+    tag_value,
     terms,
     token_of,
 )
@@ -273,3 +275,18 @@ def test_a_later_attempt_gets_its_whole_time():
     later = draft_launch("ecs", made, KEY, "eu-west-1", T0 + timedelta(hours=1), first, ecs=first.ecs)
     assert later.deadline == first.deadline + timedelta(hours=1)
     assert (later.ids, later.requested_at, later.nonce) == (("a",), T0, "n0")
+
+
+@pytest.mark.parametrize(
+    ("text", "tag"),
+    [
+        ("scheduled__2026-11-21T00:00:00+00:00", "scheduled__2026-11-21T00:00:00+00:00"),
+        ("manual run (1)", "manual run =u28=1=u29="),
+        ("a~b", "a=u7e=b"),
+        ("Bücher/日本", "Bücher/日本"),
+        ("tab\there", "tab=u9=here"),
+    ],
+)
+def test_a_tag_holds_what_ecs_allows_and_is_read_back(text, tag):
+    assert tag_value(text) == tag
+    assert plain_value(tag) == text

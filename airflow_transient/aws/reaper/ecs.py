@@ -23,7 +23,7 @@ from airflow_transient.aws.reaper.one_pass import Pass
 from airflow_transient.aws.reaper.report import Line, Report
 from airflow_transient.core import reaping
 from airflow_transient.core.ecs.judging import STOP_REASON
-from airflow_transient.core.ecs.requests import DEADLINE_VARIABLE, LAUNCH_VARIABLE
+from airflow_transient.core.ecs.requests import DEADLINE_VARIABLE, LAUNCH_VARIABLE, plain_value
 from airflow_transient.core.launch import BY_REQUEST, MANAGED_BY, TAG_PREFIX
 from airflow_transient.core.reaping import Act, Decision, Found
 from airflow_transient.errors import TransientError
@@ -60,7 +60,7 @@ def found_of(task: Mapping[str, Any]) -> Found:
 
 def _tags(task: Mapping[str, Any]) -> dict[str, str]:
     """Its tags; where all of ours are gone, what its variables still tell: that it is ours, and its deadline."""
-    tags = {tag["key"]: tag.get("value", "") for tag in task.get("tags") or ()}
+    tags = {tag["key"]: plain_value(tag.get("value", "")) for tag in task.get("tags") or ()}
     deadline = _variable(task, DEADLINE_VARIABLE)
     ours = _variable(task, LAUNCH_VARIABLE) and _STARTED_BY.fullmatch(task.get("startedBy") or "")
     if any(name.startswith(TAG_PREFIX) for name in tags) or not deadline or not ours:

@@ -36,13 +36,6 @@ CODES: dict[str, Scope] = {
     "LimitExceededException": Scope.POOL,
     "ConflictException": Scope.TOKEN_USED,
     "BlockedException": Scope.ACCESS,
-    # What the JSON protocol calls EC2's ExpiredToken and its like (common errors, API reference).
-    "UnrecognizedClientException": Scope.ACCESS,
-    "ExpiredTokenException": Scope.ACCESS,
-    "InvalidSignatureException": Scope.ACCESS,
-    "MissingAuthenticationTokenException": Scope.ACCESS,
-    "TooManyRequestsException": Scope.PACE,
-    "RequestTimeoutException": Scope.UNCLEAR,
     "ServerException": Scope.UNCLEAR,
 }
 

@@ -19,6 +19,8 @@ from airflow_transient.core.verdict import MARKS, STOP_GRACE, UNANSWERED, Member
 MIN_BILLED = timedelta(seconds=60)
 #: ECS may not know yet what it has just started ("back off up to five minutes"); after that MISSING means forgotten.
 UNKNOWN_AFTER = timedelta(minutes=10)
+#: So long it must be MISSING at every look: one answer may come from a replica that is behind.
+ABSENT_FOR = timedelta(minutes=2)
 #: What StopTask is told, and what stoppedReason then says.
 STOP_REASON = "airflow_transient: "
 
@@ -90,7 +92,7 @@ def judge_member(launch: Launch, seen: EcsSighting, now: datetime) -> Member | N
     """The verdict table of one task; None: keep waiting."""
     if seen.phase is Phase.ENDED:
         return _ended(_terms(launch), seen, now)
-    if seen.absent and now >= _asked(launch) + UNKNOWN_AFTER:
+    if seen.absent and now >= _asked(launch) + UNKNOWN_AFTER and now >= (seen.absent_since or now) + ABSENT_FOR:
         words = "ECS no longer knows it, as it does an hour after the end, and nobody saw how it ended"
         return _member(seen, now, Outcome.LOST, words)
     if seen.phase is Phase.UNKNOWN:
@@ -115,8 +117,12 @@ def _asked(launch: Launch) -> datetime:
 
 def _ended(terms: Terms, seen: EcsSighting, now: datetime) -> Member:
     told = MARKS.get(seen.stopped_by) if seen.stopped_by else STOP_CODES.get(seen.reason or "")
-    if told is Outcome.BOOT_FAILED and not seen.stopped_by:
+    if seen.stopped_by == NEVER_BOOTED:
+        return _member(seen, now, Outcome.BOOT_FAILED, _said(seen), missed=Scope.POOL)
+    if told is Outcome.BOOT_FAILED:
         return _never_started(seen, now)
+    if seen.reason and seen.reason not in STOP_CODES and not any(c.exit_code for c in seen.containers):
+        return _member(seen, now, Outcome.LOST, f"{_said(seen)}, which is not known here")
     if told is Outcome.INTERRUPTED or (told is None and _host_went(seen)):
         return _member(seen, now, Outcome.INTERRUPTED, _said(seen), missed=Scope.POOL)
     if told is not None:

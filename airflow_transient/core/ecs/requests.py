@@ -20,6 +20,7 @@ from airflow_transient.errors import SpecError
 #: RunTask's `count` (API reference: up to 10 tasks in each call).
 PER_CALL = 10
 LAUNCH_VARIABLE, DEADLINE_VARIABLE = "TRANSIENT_LAUNCH", "TRANSIENT_DEADLINE"
+_NO_TAG, _ESCAPED = re.compile(r"[^\w .:/=+@-]"), re.compile(r"=u([0-9a-f]{1,6})=")
 _STRANGE = re.compile(r"[^A-Za-z0-9_/-]+")
 
 
@@ -78,10 +79,23 @@ def run_task(spec: EcsSpec, key: LaunchKey, definition: Definition, pool: Pool, 
         "taskDefinition": definition.arn,
         "startedBy": started_by(key.owner),
         "overrides": _overrides(spec, definition, key, launch),
-        "tags": [{"key": name, "value": value} for name, value in _tags(spec, key, launch).items()],
+        "tags": [{"key": name, "value": tag_value(value)} for name, value in _tags(spec, key, launch).items()],
         **spec.capacity[pool.market],
         **{name: value for name, value in wanted.items() if value},
     }
+
+
+def tag_value(text: str) -> str:
+    """
+    As ECS takes it: letters, digits, spaces and + - = . _ : / @ (the Tag type's pattern in its API reference).
+
+    A run's id may hold anything: what is not allowed becomes =u and the character's number, which `plain_value` reads.
+    """
+    return _NO_TAG.sub(lambda found: f"=u{ord(found[0]):x}=", text)[:256]
+
+
+def plain_value(tag: str) -> str:
+    return _ESCAPED.sub(lambda found: chr(int(found[1], 16)), tag)
 
 
 def _tags(spec: EcsSpec, key: LaunchKey, launch: Launch) -> dict[str, str]:
