@@ -38,6 +38,7 @@ class FakeLauncher:
     """
 
     kind = "ec2"
+    replays = False
 
     def __init__(self, region: str = "eu-west-1") -> None:
         self.region = region
@@ -147,6 +148,7 @@ class FakeEcsLauncher(FakeLauncher):
     """
 
     kind = "ecs"
+    replays = True
     _stopped: dict[str, Any] = {"state": "STOPPED", "reason": "UserInitiated"}  # noqa: RUF012
 
     def __init__(self, region: str = "eu-west-1") -> None:

@@ -59,6 +59,7 @@ class Ec2Launcher:
     """The Launcher of EC2. `client` makes boto3 clients, `signing_life` tells how long their credentials last."""
 
     kind = "ec2"
+    replays = False
 
     def __init__(
         self,
@@ -146,7 +147,7 @@ class Ec2Launcher:
         raise LaunchError(f"launch {token}: EC2 gave no clear answer: {words_of(last or Exception())}") from last
 
     def adopt(self, request: Request) -> Launch | None:
-        """By the token, in every state EC2 still shows. Raises LaunchError where EC2 does not answer."""
+        """By the token, in every state EC2 still shows; else by the receipts. Raises LaunchError without an answer."""
         token = [{"Name": "client-token", "Values": [request.token]}]
         for pause in (*ASK_AGAIN, None):
             with launcher.said_plainly("ec2:DescribeInstances"):
@@ -154,15 +155,14 @@ class Ec2Launcher:
                     return _joined(request, found)
             if pause is not None:
                 self._sleep(pause)
-        return None
+        box, known = self._box(request.launch), request.launch.ids
+        ids = tuple(m for m in box.members() if m not in known) if box else ()
+        return request.launch.with_ids(known + ids) if ids else None
 
     def _used(self, request: Request) -> Launch:
         """This token has launched before, and is over or was asked with other words: find it, never launch."""
         if launch := self.adopt(request):
             return launch
-        box, known = self._box(request.launch), request.launch.ids
-        if ids := tuple(m for m in box.members() if m not in known) if box else ():
-            return request.launch.with_ids(known + ids)
         raise Lost(f"launch {request.token} has run before, and EC2 has forgotten it: no receipt is left")
 
     # --- look

@@ -55,6 +55,7 @@ class EcsLauncher:
     """The Launcher of ECS. `client` makes boto3 clients."""
 
     kind = "ecs"
+    replays = True
 
     def __init__(self, client: ClientFactory, sleep: Callable[[float], None] = time.sleep) -> None:
         self._client = client
@@ -67,7 +68,8 @@ class EcsLauncher:
     ) -> Request:
         with launcher.said_plainly("ecs:DescribeTaskDefinition"):
             ecs = self._client("ecs")
-            said = ecs.describe_task_definition(taskDefinition=spec.task_definition)["taskDefinition"]
+            pinned = so_far.ecs.definition if so_far and so_far.ecs else None
+            said = ecs.describe_task_definition(taskDefinition=pinned or spec.task_definition)["taskDefinition"]
         definition = definition_of(said, ecs.meta.region_name)
         requests.check(spec, definition)
         draft = draft_launch(
@@ -92,9 +94,7 @@ class EcsLauncher:
         ids = tuple(task for answer in answers for task in answer.ids)
         launch = request.launch.with_ids(request.launch.ids + ids)
         if unclear := [answer.unclear for answer in answers if answer.unclear]:
-            busy = all(scope_of(error) is Scope.PACE for error in unclear)
-            what = "ECS was too busy for" if busy else "ECS gave no clear answer to"
-            words = f"{what} {len(unclear)} of {len(calls)} calls: {words_of(unclear[0])}"
+            words = f"ECS gave no clear answer to {len(unclear)} of {len(calls)} calls: {words_of(unclear[0])}"
             raise LaunchError(f"launch {request.token}: {words}") from unclear[0]
         if refused := [no for answer in answers for no in answer.refused]:
             scope = min((no[0] for no in refused), key=_gravity)
@@ -119,6 +119,8 @@ class EcsLauncher:
                     return Answer(refused=((scope, words_of(error), call["count"]),))
                 again = again or scope is Scope.UNCLEAR
                 pause = next(too_many if scope is Scope.PACE else no_answer, None)
+                if pause is None and not again:  # throttled without end, and surely nothing started
+                    return Answer(refused=((Scope.AGAIN, words_of(error), call["count"]),))
                 if pause is None:
                     return Answer(unclear=error)
                 self._wait_before_again(client, call, scope, pause)
@@ -293,15 +295,21 @@ def _parts(ids: Sequence[str]) -> Iterator[list[str]]:
 
 
 def _answered(answer: dict[str, Any], count: int) -> Answer:
+    """
+    What came, and one refusal for all that did not.
+
+    An entry of `failures` may speak of a container instance and not of a task: one that lacks an attribute beside one
+    that is full. So a reason of the author's kind decides only where there is no other, and nothing came.
+    """
     ids = tuple(task_id(t["taskArn"]) for t in answer.get("tasks", ()))
-    reasons = Counter(_reason(failure) for failure in answer.get("failures", ()))
-    if not ids and not reasons:
-        reasons["ECS started none and gave no reason"] = count
-    return Answer(ids, tuple((_scope(reason), reason, number) for reason, number in reasons.items()))
-
-
-def _scope(reason: str) -> Scope:
-    return Scope.AGAIN if reason.startswith("ECS started none") else failures.scope_of_failure(reason)
+    if len(ids) >= count:
+        return Answer(ids)
+    reasons = [_reason(failure) for failure in answer.get("failures", ())] or ["ECS gave no reason"]
+    scopes = {failures.scope_of_failure(reason) for reason in reasons}
+    if ids or scopes != {Scope.SPEC}:
+        scopes = scopes - {Scope.SPEC} or {Scope.POOL}
+    words = "; ".join(dict.fromkeys(reasons))
+    return Answer(ids, ((min(scopes, key=_gravity), words, count - len(ids)),))
 
 
 def _reason(failure: dict[str, Any]) -> str:

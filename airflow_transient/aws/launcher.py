@@ -28,7 +28,13 @@ ClientFactory = Callable[..., Any]
 
 
 class Launcher(Protocol):
-    """Seven verbs over one kind of compute. Every implementation passes tests/contract; `testing.FakeLauncher` too."""
+    """
+    Seven verbs over one kind of compute. Every implementation passes tests/contract; `testing.FakeLauncher` too.
+
+    `replays`: whether asking again by token tells what was started, long after it has ended and is shown no more.
+    """
+
+    replays: bool
 
     def prepare(self, spec: Any, key: LaunchKey, pool: Pool, now: datetime, so_far: Launch | None = None) -> Request:
         """Resolve one attempt to launch what `so_far` misses. Starts nothing. Raises SpecError or AccessError."""

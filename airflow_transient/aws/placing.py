@@ -14,7 +14,7 @@ from airflow_transient.core.intent import Intent, Refusal
 from airflow_transient.core.launch import Launch, LaunchKey, Owner
 from airflow_transient.core.requests import Request
 from airflow_transient.core.spec import Pool
-from airflow_transient.errors import AccessError, CapacityError, SpecError
+from airflow_transient.errors import AccessError, CapacityError, Lost, SpecError
 
 #: A refusal of the request itself would be the same in every pool.
 _FINAL = {Scope.SPEC: SpecError, Scope.ACCESS: AccessError}
@@ -54,10 +54,21 @@ class Placing:
 
     def _ask_again(self, launcher: Launcher, intent: Intent, request: Request) -> Intent:
         """Somebody may have asked before. What nobody has started by its boot_by is not started late."""
-        if self.clock() < request.launch.boot_by:
+        now = self.clock()
+        if now < request.launch.boot_by:
             return self._ask(launcher, intent, request, again=True)
-        if launch := launcher.adopt(request):
+        launch = launcher.adopt(request)
+        if launcher.replays and now < request.launch.deadline and _came(launch, request) < request.wanted:
+            # AWS may show no longer what has ended, and the token still finds it: late is better than twice.
+            return self._ask(launcher, intent, request, again=True)
+        if launch:
             intent = intent.placed(launch, request.pool)
+        elif launcher.replays:
+            intent = intent.gone()
+            self.remember(intent)
+            raise Lost(
+                f"launch {request.token} was asked for, and is past its deadline: nobody can say what became of it"
+            )
         else:
             intent = intent.refused(Refusal(request.pool, Scope.STALE, "asked long ago, and never started"))
         self.remember(intent)
@@ -97,9 +108,13 @@ class Placing:
         return intent
 
     def _some_came(self, request: Request, intent: Intent) -> None:
-        came = len(intent.launch.ids) - len(request.launch.ids) if intent.launch else 0
+        came = _came(intent.launch, request)
         if came < request.wanted:
             self.warn(f"{request.pool} had room for {came} of {request.wanted}; the rest is launched elsewhere")
+
+
+def _came(launch: Launch | None, request: Request) -> int:
+    return len(launch.ids) - len(request.launch.ids) if launch else 0
 
 
 def missing(spec: Any, intent: Intent) -> int:

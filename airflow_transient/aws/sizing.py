@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -23,40 +24,45 @@ def size_burst(client: ClientFactory, spec: EcsSpec, owner: Owner, now: datetime
 
     Raises what reading raises: SpecError, AccessError or LaunchError. Nothing is launched on a guess.
 
-    :param again: to replace tasks of this very burst, so at most as many: then what has ended claims nothing, or the
-        tasks that did their share would be taken for those that did not.
+    :param again: after tasks of this launch were taken back, stopped or have failed: what they had received is in
+        flight until its visibility timeout, so that counts, too; and what has ended claims nothing any more.
     """
     depths = read_depths(client, spec.queues, now) if spec.queues else None
     live = live_tasks(client, spec, owner, now, not again) if spec.sized else Live()
-    return size(depths, spec.rule, live)
+    rule = replace(spec.rule, count_in_flight=True, count_delayed=True) if again else spec.rule
+    return size(depths, rule, live)
 
 
 def live_tasks(client: ClientFactory, spec: EcsSpec, owner: Owner, now: datetime, with_ended: bool = True) -> Live:
     """Our own tasks of this job, whichever run launched them, and nobody else's."""
     window = timedelta(seconds=spec.rule.claim_seconds)
     with said_plainly("ecs:ListTasks and ecs:DescribeTasks"):
-        found = _tasks(client("ecs"), spec, started_by(owner), with_ended)
-        tasks = list({t["taskArn"]: t for t in found}.values())  # what ends meanwhile is in both lists
-    up = [t for t in tasks if t.get("desiredStatus") == "RUNNING"]
-    over = [t for t in tasks if _ended_by_itself(t) and _since(t, "stoppedAt", now) < window]
+        ecs, job = client("ecs"), started_by(owner)
+        listed = set(list_tasks(ecs, spec.cluster, startedBy=job))
+        tasks = {t["taskArn"]: t for t in describe(ecs, spec.cluster, listed)}
+        unseen = len(listed - set(tasks))  # listed, and not to be described yet: just launched
+        if spec.queues and with_ended:
+            tasks |= {t["taskArn"]: t for t in _ended(ecs, spec, job)}  # what ends meanwhile is in both
+    up = [t for t in tasks.values() if t.get("desiredStatus") == "RUNNING"]
+    over = [t for t in tasks.values() if _did_its_share(t) and _since(t, "stoppedAt", now) < window]
     began_lately = [t for t in over if "startedAt" in t and _since(t, "startedAt", now) < window]
     pending = [t for t in up if t.get("lastStatus") in _PENDING]
     working = [t for t in up if t not in pending and _since(t, "startedAt", now) < window]
-    return Live(len(up), len(pending) + len(working) + len(began_lately), len(pending), len(over))
+    not_begun = len(pending) + unseen
+    return Live(len(up) + unseen, not_begun + len(working) + len(began_lately), not_begun, len(over))
 
 
-def _tasks(ecs: Any, spec: EcsSpec, job: str, with_ended: bool) -> Iterator[dict[str, Any]]:
+def _ended(ecs: Any, spec: EcsSpec, job: str) -> Iterator[dict[str, Any]]:
     """ECS lists by startedBy what is to run only; what has ended is found by its family, and told apart here."""
-    yield from describe(ecs, spec.cluster, list_tasks(ecs, spec.cluster, startedBy=job))
-    if spec.queues and with_ended:
-        family = family_of(spec.task_definition)
-        stopped = list_tasks(ecs, spec.cluster, family=family, desiredStatus="STOPPED")
-        yield from (t for t in describe(ecs, spec.cluster, stopped) if t.get("startedBy") == job)
+    stopped = list_tasks(ecs, spec.cluster, family=family_of(spec.task_definition), desiredStatus="STOPPED")
+    yield from (t for t in describe(ecs, spec.cluster, stopped) if t.get("startedBy") == job)
 
 
-def _ended_by_itself(task: dict[str, Any]) -> bool:
-    """What was taken back or stopped has received messages, too, but gives them back."""
-    return task.get("desiredStatus") != "RUNNING" and task.get("stopCode") in (None, "EssentialContainerExited")
+def _did_its_share(task: dict[str, Any]) -> bool:
+    """What was taken back or stopped, or has failed, has received messages, too, but gives them back."""
+    ended = task.get("desiredStatus") != "RUNNING" and task.get("stopCode") in (None, "EssentialContainerExited")
+    codes = [container.get("exitCode") for container in task.get("containers", ())]
+    return ended and (not codes or 0 in codes)
 
 
 def _since(task: dict[str, Any], what: str, now: datetime) -> timedelta:

@@ -109,6 +109,10 @@ class Intent:
         state = State.TOLD_SUCCEEDED if verdict["outcome"] == "succeeded" else State.TOLD_FAILED
         return replace(self, state=state, verdict=verdict if state is State.TOLD_SUCCEEDED else None, ended=())
 
+    def gone(self) -> Intent:
+        """What was asked for cannot be found any more, and its end is past: the next try is a new generation."""
+        return replace(self, state=State.TOLD_FAILED, request=None)
+
     def handed_on(self, members: Iterable[Member]) -> Intent:
         """These have ended; what is left of the launch is waited for."""
         came = tuple(members)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from typing import Any
 
+from airflow_transient.core.fallback import Scope
 from airflow_transient.core.verdict import FAILED_TOLD, Member, Outcome
 
 #: What is kept of those that did not succeed, beyond the first ones that a verdict tells one by one.
-_KEPT = ("id", "outcome", "exit_code", "missed", "capacity", "billed_seconds")
+_KEPT = ("id", "outcome", "exit_code", "billed_seconds")
+#: What is kept of those that were replaced, beyond the first ones: how many there were of each.
+_TALLIED = ("outcome", "missed", "capacity")
 
 
 def shortened(members: Iterable[Member]) -> dict[str, Any]:
@@ -17,16 +21,23 @@ def shortened(members: Iterable[Member]) -> dict[str, Any]:
     members = tuple(members)
     plain = [m for m in members if _is_plain(m)]
     rest = [{k: v for k, v in m.to_dict().items() if v is not None} for m in members if not _is_plain(m)]
-    told = [m if n < FAILED_TOLD else {k: m[k] for k in _KEPT if k in m} for n, m in enumerate(rest)]
+    told, more = rest[:FAILED_TOLD], rest[FAILED_TOLD:]
+    replaced = Counter(tuple(m.get(k) for k in _TALLIED) for m in more if "missed" in m)
     return {
         "succeeded": [[m.id, *map(_second, (m.launched, m.started, m.ended)), m.billed_seconds] for m in plain],
-        "others": told,
+        "others": told + [{k: m[k] for k in _KEPT if k in m} for m in more if "missed" not in m],
+        "replaced": [[count, *words] for words, count in replaced.items()],
     }
 
 
 def lengthened(said: Mapping[str, Any] | None) -> tuple[Member, ...]:
     said = said or {}
-    return (*map(_success, said.get("succeeded", ())), *map(Member.from_dict, said.get("others", ())))
+    tallied = (m for count, *words in said.get("replaced", ()) for m in [_replaced(*words)] * count)
+    return (*map(_success, said.get("succeeded", ())), *map(Member.from_dict, said.get("others", ())), *tallied)
+
+
+def _replaced(outcome: str, missed: str, capacity: str | None) -> Member:
+    return Member("", Outcome(outcome), "replaced by another", capacity=capacity, missed=Scope(missed))
 
 
 def _is_plain(member: Member) -> bool:

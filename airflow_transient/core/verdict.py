@@ -211,7 +211,7 @@ class Verdict:
             "outcome": self.outcome.value,
             "exit_code": told.exit_code,
             "signal": told.signal,
-            "ids": [m.id for m in self.members],
+            "ids": [m.id for m in self.members if m.id],
             "launched": _iso(min, (m.launched for m in self.members)),
             "started": _iso(min, (m.started for m in self.members)),
             "ended": _iso(max, (m.ended for m in self.members)),
@@ -223,7 +223,7 @@ class Verdict:
             "counts": dict(Counter(m.outcome.value for m in self.members)),
             "exit_codes": _tally(m.exit_code for m in self.members),
             "failed": [_in_short(m) for m in self.failed[:FAILED_TOLD]],
-            "members": [m.to_dict() for m in self.members],
+            "members": [m.to_dict() for m in self.members if m.id],
         }
         if self.open:
             said["open"] = list(self.open)

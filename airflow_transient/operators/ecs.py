@@ -204,7 +204,7 @@ class EcsBurstOperator(LaunchOperator):
     def sized(self, context: Context, spec: Any, journal: Journal, intent: Intent) -> tuple[Any, Intent]:
         """As many as were wanted when this launch was sized, or as many as are wanted now."""
         if intent.wanted is None:
-            now = self._size(spec, journal)
+            now = self._size(spec, journal, again=intent.generation > 1)
             context["ti"].xcom_push(SIZE_KEY, now.to_dict())
             if not now.count:
                 raise AirflowSkipException(f"nothing to launch: {now.reason}")
@@ -245,8 +245,9 @@ class EcsBurstOperator(LaunchOperator):
     def _wait(self, context: Context, journal: Journal, launcher: Launcher, launch: Launch, here: bool = False) -> Any:
         if self.wait_for_completion:
             return super()._wait(context, journal, launcher, launch, here)
-        said = launch.to_dict()
-        return {"outcome": "launched", **{name: said[name] for name in ("token", "ids", "region", "deadline")}}
+        said, intent = launch.to_dict(), journal.last
+        told = {name: said[name] for name in ("token", "ids", "region", "deadline")}
+        return {"outcome": "launched", "wanted": intent.wanted if intent else None, **told}
 
 
 def _moved_on(spec: EcsSpec, intent: Intent) -> tuple[Refusal, ...]:

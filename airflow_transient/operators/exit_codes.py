@@ -32,15 +32,17 @@ class ExitCodes:
 
         Of several failed members all must be named by a list to skip or to retry, and one is enough to fail.
         """
-        codes = {m.exit_code for m in verdict.members if m.outcome is Outcome.FAILED and m.exit_code is not None}
+        failed = [m for m in verdict.failed if m.missed is None and m.outcome is not Outcome.CALLED_OFF]
+        codes = {m.exit_code for m in failed if m.outcome is Outcome.FAILED and m.exit_code is not None}
         if verdict.outcome is not Outcome.FAILED or not codes:
             return
-        if codes <= self.skip:
+        alike = all(m.outcome is Outcome.FAILED and m.exit_code is not None for m in failed)
+        if alike and codes <= self.skip:
             raise AirflowSkipException(f"launch {verdict.token}: exit {_list(codes)}, which skip_on_exit_codes names")
         try:
             verdict.raise_for_outcome()
         except JobFailed as error:
-            error.wish = "fail" if codes & self.fail else "retry" if codes <= self.retry else None
+            error.wish = "fail" if codes & self.fail else "retry" if alike and codes <= self.retry else None
             raise
 
 

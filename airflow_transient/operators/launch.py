@@ -183,10 +183,11 @@ class LaunchOperator(BaseOperator):
             self.log.info("airflow tasks test: launching anew, whatever an earlier run with this date has launched")
         if intent is None:
             return journal.draw()
-        move = Move.LAUNCH_ANEW if self._was_killed(intent) else intent.next_move(journal.max_tries)
+        was_killed = self._was_killed(intent)
+        move = Move.STOP_AND_LAUNCH if was_killed else intent.next_move(journal.max_tries)
         self.log.info("launch %s is %r: %s", intent.launch_id, intent.state.value, move.value)
-        if move is Move.STOP_AND_LAUNCH:
-            self._stop(intent, "cleared")
+        if move is Move.STOP_AND_LAUNCH:  # a kill may have been cut short: some are stopped, and some are not
+            self._stop(intent, "killed before" if was_killed else "cleared")
         if move in (Move.STOP_AND_LAUNCH, Move.LAUNCH_ANEW):
             return intent.anew(journal.max_tries)
         return replace(intent, refusals=(), rounds=0)

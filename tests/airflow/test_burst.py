@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -14,7 +15,9 @@ from airflow_transient import errors
 from airflow_transient.aws import sizing
 from airflow_transient.aws.launcher import Refused
 from airflow_transient.core.depth import Depth, Live
+from airflow_transient.core.ecs.judging import Container
 from airflow_transient.core.fallback import Scope
+from airflow_transient.core.launch import Launch
 from airflow_transient.core.verdict import Phase
 from airflow_transient.operators.ecs import EcsBurstOperator
 from airflow_transient.testing import FakeEcsLauncher
@@ -63,10 +66,14 @@ def depth(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     def read(client: Any, queues: Any, at: datetime) -> list[Depth]:
         if isinstance(said["visible"], Exception):
             raise said["visible"]
-        return [Depth("jobs", said["visible"], at=at)]
+        return [Depth("jobs", said["visible"], said.get("in_flight", 0), at=at)]
 
     monkeypatch.setattr(sizing, "read_depths", read)
-    monkeypatch.setattr(sizing, "live_tasks", lambda *_: said["live"])
+
+    def live(client: Any, spec: Any, owner: Any, at: datetime, with_ended: bool = True) -> Live:
+        return said["live"] if with_ended else replace(said["live"], ended=0)
+
+    monkeypatch.setattr(sizing, "live_tasks", live)
     return said
 
 
@@ -198,6 +205,56 @@ def test_a_clear_stops_the_old_and_launches_anew(tasks: FakeEcsLauncher) -> None
     second = away(operator().execute, context(store, try_number=2, max_tries=3))
     assert set(tasks.running()) == set(second.launch["ids"])
     assert not set(first.launch["ids"]) & set(second.launch["ids"])
+
+
+def test_a_kill_that_was_cut_short_leaves_nothing_beside_the_next_generation(tasks: FakeEcsLauncher) -> None:
+    store = Store()
+    first = away(operator().execute, context(store))
+    tasks.stop(Launch.from_dict(first.launch).with_ids(tuple(first.launch["ids"][:1])))
+    second = away(operator().execute, context(store, try_number=2))
+    assert set(tasks.running()) == set(second.launch["ids"])
+
+
+class Died(BaseException):
+    """The process is gone in the middle of it."""
+
+
+def launched_and_died(tasks: FakeEcsLauncher, store: Store) -> None:
+    launch = tasks.launch
+
+    def launch_and_die(request: Any, again: bool = False) -> Any:
+        launch(request)
+        raise Died
+
+    tasks.launch = launch_and_die  # type: ignore[method-assign]
+    with pytest.raises(Died):
+        operator().execute(context(store))
+    tasks.launch = launch  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("later", [timedelta(minutes=1), timedelta(minutes=50)], ids=["soon", "after start_timeout"])
+def test_an_answer_that_was_never_written_down_is_asked_for_again(
+    tasks: FakeEcsLauncher, monkeypatch: pytest.MonkeyPatch, later: timedelta
+) -> None:
+    """ECS may have forgotten the tasks by then; the token has not."""
+    store = Store()
+    launched_and_died(tasks, store)
+    monkeypatch.setattr(tasks, "adopt", lambda request: None)
+    monkeypatch.setattr("airflow_transient.operators.launch._now", lambda: now() + later)
+    trigger = away(operator().execute, context(store, try_number=2))
+    assert (len(trigger.launch["ids"]), len(tasks.members)) == (3, 3)
+
+
+def test_what_was_asked_for_so_long_ago_that_nobody_knows_is_lost_and_not_launched_twice(
+    tasks: FakeEcsLauncher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store()
+    launched_and_died(tasks, store)
+    monkeypatch.setattr(tasks, "adopt", lambda request: None)
+    monkeypatch.setattr("airflow_transient.operators.launch._now", lambda: now() + timedelta(hours=30))
+    with pytest.raises(errors.Lost, match="nobody can say"):
+        operator().execute(context(store, try_number=2))
+    assert len(tasks.members) == 3
 
 
 def test_a_launch_that_is_not_waited_for(tasks: FakeEcsLauncher) -> None:
@@ -359,6 +416,28 @@ def test_a_burst_of_a_queue_is_sized_again(tasks: FakeEcsLauncher, depth: dict[s
     assert (told["outcome"], told["need"]) == ("succeeded", 4)
 
 
+def test_what_tasks_that_were_taken_back_had_received_is_still_work(
+    tasks: FakeEcsLauncher, depth: dict[str, Any]
+) -> None:
+    """It is in flight until its visibility timeout."""
+    op, ctx = operator(queues="jobs", task_count=1, messages_per_task=10), context()
+    first = away(op.execute, ctx)
+    for member in tasks.running()[:3]:
+        tasks.take_back(member, at=now())
+    end_all(tasks)
+    depth |= {"visible": 0, "in_flight": 30, "live": Live(0, claiming=6, ended=6)}
+    assert len(away(op.execute_complete, ctx, event=event(first)).launch["ids"]) == 3
+
+
+def test_a_cleared_burst_is_sized_by_what_its_stopped_tasks_had_received(
+    tasks: FakeEcsLauncher, depth: dict[str, Any]
+) -> None:
+    store, words = Store(), {"queues": "jobs", "task_count": 1, "messages_per_task": 10}
+    away(operator(**words).execute, context(store))
+    depth |= {"visible": 0, "in_flight": 60}
+    assert len(away(operator(**words).execute, context(store, try_number=2, max_tries=3)).launch["ids"]) == 6
+
+
 def test_a_queue_that_is_empty_by_now_needs_no_more_tasks(tasks: FakeEcsLauncher, depth: dict[str, Any]) -> None:
     op, ctx = operator(queues="jobs", task_count=1, messages_per_task=10), context()
     trigger = away(op.execute, ctx)
@@ -408,9 +487,6 @@ def test_a_try_that_finds_everything_ended_tells_it(tasks: FakeEcsLauncher) -> N
     end_all(tasks)
     said = event(trigger)
 
-    class Died(BaseException):
-        pass
-
     def die(*_: Any) -> None:
         raise Died
 
@@ -437,6 +513,18 @@ def test_the_exit_codes_of_all_failed_tasks_decide(tasks: FakeEcsLauncher, codes
     with pytest.raises(errors.JobFailed) as failed:
         op.execute_complete(ctx, event=event(trigger))
     assert failed.value.wish == wish
+
+
+def test_an_exit_code_does_not_skip_over_a_task_that_never_ran(tasks: FakeEcsLauncher) -> None:
+    op, ctx = operator(skip_on_exit_codes=99), context()
+    trigger = away(op.execute, ctx)
+    first, second, _ = tasks.running()
+    tasks.end(first, 99, at=now())
+    tasks.never_start(second, "CannotPullContainerError: not found", at=now())
+    tasks._change(second, containers=(Container("main"),))
+    end_all(tasks)
+    with pytest.raises(errors.JobFailed):
+        op.execute_complete(ctx, event=event(trigger))
 
 
 def test_an_exit_code_that_skips(tasks: FakeEcsLauncher) -> None:

@@ -99,7 +99,7 @@ def test_e1_no_cpu_anywhere_is_said_and_not_retried_in_vain(tasks: FakeEcsLaunch
 
 def test_e1b_an_empty_answer_is_asked_again(tasks: FakeEcsLauncher, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("airflow_transient.aws.placing.AGAIN_AFTER", 0.0)
-    tasks.refuse = [Refused(Scope.AGAIN, "1 task: ECS started none and gave no reason")]
+    tasks.refuse = [Refused(Scope.AGAIN, "1 task: ECS gave no reason")]
     deferred(operator().execute, context())
     assert len(tasks.running()) == 1
 

@@ -176,8 +176,8 @@ def test_members_are_in_the_order_of_their_calls() -> None:
 )
 def test_the_pauses_are_of_random_length_and_come_to_an_end(answer: Exception, pauses: Sequence[float]) -> None:
     ecs, slept = Ecs({0: [answer] * 50}), Wakeless()
-    words = "too busy for" if answer is THROTTLED else "no clear answer to"
-    with pytest.raises(errors.LaunchError, match=f"{words} 1 of 1 calls"):
+    words = "1 task: ThrottlingException" if answer is THROTTLED else "no clear answer to 1 of 1 calls"
+    with pytest.raises(errors.LaunchError, match=words):
         launcher(ecs, slept).launch(request(1))
     assert len(ecs.sent) == len(pauses) + 1
     assert all(0.5 * pause <= got < 1.5 * pause for got, pause in zip(slept, pauses, strict=True))
@@ -251,9 +251,15 @@ def test_one_call_that_is_not_allowed_leaves_the_others_known() -> None:
     [
         pytest.param(
             {0: [part(7, "RESOURCE:CPU", "RESOURCE:CPU", "LOCATION")]},
+            Scope.POOL,
+            "3 tasks: RESOURCE:CPU; LOCATION",
+            id="one full instance, and one elsewhere",
+        ),
+        pytest.param(
+            {0: [part(0, "LOCATION")], 1: [part(0, "LOCATION")]},
             Scope.SPEC,
-            "1 task: LOCATION - no container instance is in a zone that the placement asks for; 2 tasks: RESOURCE:CPU",
-            id="two reasons in one answer",
+            "20 tasks: LOCATION - no container instance is in a zone that the placement asks for",
+            id="nothing but the author's",
         ),
         pytest.param(
             {0: [part(9, "AGENT")], 1: [part(8, "RESOURCE:ENI", "RESOURCE:ENI")]},
@@ -271,8 +277,12 @@ def test_the_gravest_refusal_decides_and_is_told_first(answers: Any, scope: Scop
     assert str(refusal.value).startswith(words)
 
 
-def test_fewer_than_asked_without_a_reason_is_what_came() -> None:
-    assert len(launcher(Ecs({0: [part(7)]})).launch(request(10)).ids) == 7
+def test_fewer_than_asked_without_a_reason_is_a_hiccup_beside_what_came() -> None:
+    with pytest.raises(Refused, match="3 tasks: ECS gave no reason") as refusal:
+        launcher(Ecs({0: [part(7)]})).launch(request(10))
+    assert refusal.value.scope is Scope.AGAIN
+    assert refusal.value.came is not None
+    assert len(refusal.value.came.ids) == 7
 
 
 # --- RunTask: unclear

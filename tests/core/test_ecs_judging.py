@@ -10,7 +10,7 @@ from airflow_transient import errors
 from airflow_transient.core.ecs.judging import ABSENT_FOR, UNKNOWN_AFTER, Container, EcsSighting, billed_seconds
 from airflow_transient.core.ecs.terms import LogPlace, Terms
 from airflow_transient.core.fallback import Scope
-from airflow_transient.core.intent import Intent, Refusal, State
+from airflow_transient.core.intent import STORE_LIMIT, Intent, Refusal, State
 from airflow_transient.core.judging import HAND_ON_AFTER, judge, to_stop, unseen, wait_in_words
 from airflow_transient.core.launch import AT_DEADLINE, BY_REQUEST, CALLED_OFF, NEVER_BOOTED, Launch
 from airflow_transient.core.spec import Pool
@@ -502,7 +502,17 @@ def test_members_written_short_keep_what_decides():
     intent = Intent("t0", 2, launch=many(), wanted=40, ended=(only(gone(0)), *lost))
     again = through_json(intent)
     assert (again.to_place, again.need) == (intent.to_place, intent.need)
-    assert [(m.id, m.outcome, m.missed) for m in again.ended] == [(m.id, m.outcome, m.missed) for m in intent.ended]
+    kept = [(m.outcome, m.missed) for m in intent.ended]
+    assert [(m.outcome, m.missed) for m in again.ended] == kept
+    assert {m.capacity for m in again.ended if m.missed} == {lost[0].capacity}
+
+
+def test_three_rounds_of_five_hundred_fit_into_airflows_state_store():
+    lost = only(ended_by("SpotInterruption", None))
+    gone_for_good = only(gone(3))
+    ended = [replace(lost, id=f"{n:032x}") for n in range(1500)]
+    ended += [replace(gone_for_good, id=f"{n:032x}") for n in range(500)]
+    assert len(json.dumps(Intent("t0", 2, launch=many(), wanted=500, ended=tuple(ended)).to_dict())) < STORE_LIMIT
 
 
 def test_an_intent_of_the_former_version_is_read():

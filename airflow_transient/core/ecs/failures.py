@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 #: `failures[].reason` of an answer to RunTask: a definite no for so many tasks.
 NOT_PLACED: tuple[tuple[str, Scope], ...] = (
-    (r"^AGENT", Scope.AGAIN),
+    (r"^AGENT|^ECS gave no reason", Scope.AGAIN),
     (r"^RESOURCE:", Scope.POOL),
     (r"Capacity is unavailable", Scope.POOL),
     (r"limit on the number of (tasks|vCPUs)", Scope.POOL),
@@ -26,9 +26,9 @@ NOT_PLACED: tuple[tuple[str, Scope], ...] = (
 #: What an error's message says where its code does not; looked at before the code.
 REFUSED: tuple[tuple[str, Scope], ...] = (
     # EC2's throttling, wrapped in InvalidParameterException (dagster#33439).
-    (r"Throttling|Rate exceeded|Too many concurrent", Scope.PACE),
-    # As many tasks as the cluster may have in PROVISIONING: those of this burst, being placed.
-    (r"PROVISIONING", Scope.PACE),
+    (r"Throttling|Rate exceeded|Request ?[lL]imit ?[eE]xceeded|Too many concurrent", Scope.PACE),
+    # "Tasks provisioning capacity limit exceeded.": those of this burst, being placed.
+    (r"(?i)provisioning", Scope.PACE),
     (r"Capacity is unavailable|limit on the number of (tasks|vCPUs)", Scope.POOL),
 )
 CODES: dict[str, Scope] = {

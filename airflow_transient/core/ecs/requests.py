@@ -132,6 +132,7 @@ def terms(spec: EcsSpec, definition: Definition, so_far: Launch | None) -> Terms
         wanted=before.wanted if before else spec.count,
         stop_on_failure=spec.stop_on_failure,
         logs=definition.logs,
+        definition=definition.arn,
     )
 
 

@@ -81,7 +81,7 @@ class EcsSpec:
             task_definition=text(words.get("task_definition"), "task_definition") or "",
             cluster=text(words.get("cluster"), "cluster") or "default",
             rule=rule_of(words),
-            queues=names(words.get("queues")),
+            queues=tuple(dict.fromkeys(names(words.get("queues")))),
             overrides=overrides_of(words.get("overrides")),
             capacity=_capacity(words.get("launch_type"), words.get("capacity_provider_strategies")),
             network=_network(words.get("network_configuration")),

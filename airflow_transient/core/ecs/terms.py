@@ -23,9 +23,10 @@ class LogPlace:
 @dataclass(frozen=True)
 class Terms:
     """
-    `deciding`: the containers whose exit codes say how the job ended. `start_seconds` and `runtime_seconds`: how long a
-    task may take to start, and then to run. Of the `wanted` tasks, those that are there and those still to come, `need`
-    must succeed; with `stop_on_failure` the rest is stopped once that cannot be reached any more.
+    `definition`: the ARN of the task definition, one for all attempts. `deciding`: the containers whose exit codes say
+    how the job ended. `start_seconds`, `runtime_seconds`: how long a task may take to start, and then to run. Of the
+    `wanted` tasks, those that are there and those still to come, `need` must succeed; with `stop_on_failure` the rest
+    is stopped once that cannot be reached any more.
     """
 
     cluster: str
@@ -36,6 +37,7 @@ class Terms:
     wanted: int
     stop_on_failure: bool = False
     logs: tuple[LogPlace, ...] = ()
+    definition: str | None = None
 
     def less(self, successes: int, others: int) -> Terms:
         """What is left to reach when so many have succeeded, and so many others ended that none will replace."""
