@@ -10,9 +10,10 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
+from airflow_transient.aws.ecs import TOKEN_LIFE
 from airflow_transient.aws.launcher import Refused
 from airflow_transient.core.ec2 import requests as ec2
 from airflow_transient.core.ec2.judging import Ec2Sighting
@@ -38,7 +39,7 @@ class FakeLauncher:
     """
 
     kind = "ec2"
-    replays = False
+    memory: timedelta | None = None
 
     def __init__(self, region: str = "eu-west-1") -> None:
         self.region = region
@@ -148,7 +149,7 @@ class FakeEcsLauncher(FakeLauncher):
     """
 
     kind = "ecs"
-    replays = True
+    memory = TOKEN_LIFE
     _stopped: dict[str, Any] = {"state": "STOPPED", "reason": "UserInitiated"}  # noqa: RUF012
 
     def __init__(self, region: str = "eu-west-1") -> None:

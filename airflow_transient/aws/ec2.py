@@ -7,7 +7,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -59,7 +59,7 @@ class Ec2Launcher:
     """The Launcher of EC2. `client` makes boto3 clients, `signing_life` tells how long their credentials last."""
 
     kind = "ec2"
-    replays = False
+    memory: timedelta | None = None
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -29,6 +29,9 @@ from airflow_transient.errors import LaunchError, TransientError
 
 #: DescribeTasks takes a hundred, ListTasks gives a hundred (API reference).
 PER_LOOK = 100
+#: A token answers for 24 hours at most, and no longer than its tasks are shown, an hour after their end (API reference,
+#: "Ensuring idempotency"). What was asked for so lately cannot have ended an hour ago; later asking may start it twice.
+TOKEN_LIFE = timedelta(minutes=55)
 #: Calls on their way at once; the buckets decide how fast they go.
 AT_ONCE = 16
 #: The pauses before the same call is made again after no answer, and after "too many", in seconds.
@@ -55,7 +58,7 @@ class EcsLauncher:
     """The Launcher of ECS. `client` makes boto3 clients."""
 
     kind = "ecs"
-    replays = True
+    memory: timedelta | None = TOKEN_LIFE
 
     def __init__(self, client: ClientFactory, sleep: Callable[[float], None] = time.sleep) -> None:
         self._client = client

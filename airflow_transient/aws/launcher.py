@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from botocore.exceptions import (
@@ -31,10 +31,11 @@ class Launcher(Protocol):
     """
     Seven verbs over one kind of compute. Every implementation passes tests/contract; `testing.FakeLauncher` too.
 
-    `replays`: whether asking again by token tells what was started, long after it has ended and is shown no more.
+    `memory`: so long after it was asked for AWS surely tells what a request has started, by token or by list; None: as
+    long as anybody asks.
     """
 
-    replays: bool
+    memory: timedelta | None
 
     def prepare(self, spec: Any, key: LaunchKey, pool: Pool, now: datetime, so_far: Launch | None = None) -> Request:
         """Resolve one attempt to launch what `so_far` misses. Starts nothing. Raises SpecError or AccessError."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -40,7 +40,9 @@ class Placing:
         Raises CapacityError when every pool has refused, naming each.
         """
         if intent.request is not None:
+            before = intent.wanted
             intent = self._ask_again(launcher, intent, intent.request)
+            spec = spec if before == intent.wanted else replace(spec, count=intent.to_place)
         while not (launch := intent.launch) or missing(spec, intent):
             if pools := pools_left(spec.pools(), [(r.pool, r.scope) for r in intent.refusals]):
                 intent = self._try(launcher, spec, intent, pools[0])
@@ -55,22 +57,28 @@ class Placing:
     def _ask_again(self, launcher: Launcher, intent: Intent, request: Request) -> Intent:
         """Somebody may have asked before. What nobody has started by its boot_by is not started late."""
         now = self.clock()
-        if now < request.launch.boot_by:
+        known = launcher.memory is None or now < request.launch.asked_at + launcher.memory
+        if known and now < request.launch.boot_by:
             return self._ask(launcher, intent, request, again=True)
         launch = launcher.adopt(request)
-        if launcher.replays and now < request.launch.deadline and _came(launch, request) < request.wanted:
-            # AWS may show no longer what has ended, and the token still finds it: late is better than twice.
-            return self._ask(launcher, intent, request, again=True)
+        if not known and _came(launch, request) < request.wanted:
+            return self._unaccounted(intent, request, launch)
         if launch:
             intent = intent.placed(launch, request.pool)
-        elif launcher.replays:
-            intent = intent.gone()
-            self.remember(intent)
-            raise Lost(
-                f"launch {request.token} was asked for, and is past its deadline: nobody can say what became of it"
-            )
         else:
             intent = intent.refused(Refusal(request.pool, Scope.STALE, "asked long ago, and never started"))
+        self.remember(intent)
+        return intent
+
+    def _unaccounted(self, intent: Intent, request: Request, launch: Launch | None) -> Intent:
+        """What is not found may have run and be forgotten: it is not launched again, and never told as a success."""
+        lack = request.wanted - _came(launch, request)
+        words = f"launch {request.token}: nobody can say what became of {lack} of {request.wanted}, asked for long ago"
+        if launch is None:
+            self.remember(intent.gone())
+            raise Lost(words)
+        self.warn(words)
+        intent = intent.placed(launch, request.pool).without(lack)
         self.remember(intent)
         return intent
 

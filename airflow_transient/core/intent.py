@@ -113,6 +113,10 @@ class Intent:
         """What was asked for cannot be found any more, and its end is past: the next try is a new generation."""
         return replace(self, state=State.TOLD_FAILED, request=None)
 
+    def without(self, unaccounted: int) -> Intent:
+        """So many fewer are launched; what is needed stays what it was."""
+        return replace(self, wanted=None if self.wanted is None else self.wanted - unaccounted)
+
     def handed_on(self, members: Iterable[Member]) -> Intent:
         """These have ended; what is left of the launch is waited for."""
         came = tuple(members)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from airflow_transient.core.ecs.terms import Terms
@@ -111,6 +111,11 @@ class Launch:
         known["ids"] = tuple(known["ids"])
         known["ecs"] = Terms.from_dict(known["ecs"]) if known.get("ecs") else None
         return cls(**known)
+
+    @property
+    def asked_at(self) -> datetime:
+        """When the last attempt was made."""
+        return self.boot_by - timedelta(seconds=self.ecs.start_seconds) if self.ecs else self.requested_at
 
     def with_ids(self, ids: tuple[str, ...]) -> Launch:
         return replace(self, ids=ids)

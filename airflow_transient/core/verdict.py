@@ -183,7 +183,10 @@ class Verdict:
 
     @property
     def outcome(self) -> Outcome:
-        return Outcome.SUCCEEDED if self.enough else self.worst.outcome
+        if self.enough:
+            return Outcome.SUCCEEDED
+        # All that were seen have succeeded, and they are too few: of the others nobody can say.
+        return Outcome.LOST if self.worst.outcome is Outcome.SUCCEEDED else self.worst.outcome
 
     @property
     def worst(self) -> Member:
@@ -256,7 +259,7 @@ class Verdict:
         log = f" Log: {self.log}" if self.log else ""
         next_move = WHAT_NEXT_FOR.get((self.kind, self.outcome), WHAT_NEXT[self.outcome])
         raise ERRORS[self.outcome](
-            f"launch {self.token}: {self.worst.id} {self.outcome.value}{many}{needed}: {self.worst.evidence}. "
+            f"launch {self.token}: {self.worst.id} {self.worst.outcome.value}{many}{needed}: {self.worst.evidence}. "
             f"{next_move}{log}"
         )
 

@@ -232,17 +232,40 @@ def launched_and_died(tasks: FakeEcsLauncher, store: Store) -> None:
     tasks.launch = launch  # type: ignore[method-assign]
 
 
-@pytest.mark.parametrize("later", [timedelta(minutes=1), timedelta(minutes=50)], ids=["soon", "after start_timeout"])
-def test_an_answer_that_was_never_written_down_is_asked_for_again(
-    tasks: FakeEcsLauncher, monkeypatch: pytest.MonkeyPatch, later: timedelta
-) -> None:
-    """ECS may have forgotten the tasks by then; the token has not."""
+def test_an_answer_that_was_never_written_down_is_asked_for_again(tasks: FakeEcsLauncher) -> None:
     store = Store()
     launched_and_died(tasks, store)
-    monkeypatch.setattr(tasks, "adopt", lambda request: None)
-    monkeypatch.setattr("airflow_transient.operators.launch._now", lambda: now() + later)
     trigger = away(operator().execute, context(store, try_number=2))
     assert (len(trigger.launch["ids"]), len(tasks.members)) == (3, 3)
+
+
+def test_after_start_timeout_it_is_looked_for(tasks: FakeEcsLauncher, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store()
+    launched_and_died(tasks, store)
+    monkeypatch.setattr("airflow_transient.operators.launch._now", lambda: now() + timedelta(minutes=50))
+    trigger = away(operator().execute, context(store, try_number=2))
+    assert (len(trigger.launch["ids"]), len(tasks.members)) == (3, 3)
+
+
+def test_what_is_found_of_it_an_hour_later_is_judged_and_the_rest_is_lost(
+    tasks: FakeEcsLauncher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, adopt = Store(), tasks.adopt
+    launched_and_died(tasks, store)
+
+    def two_of_three(request: Any) -> Any:
+        launch = adopt(request)
+        return launch and launch.with_ids(launch.ids[:2])
+
+    monkeypatch.setattr(tasks, "adopt", two_of_three)
+    monkeypatch.setattr("airflow_transient.operators.launch._now", lambda: now() + timedelta(hours=1))
+    op, ctx = operator(start_timeout=7200), context(store, try_number=2)
+    trigger = away(op.execute, ctx)
+    assert (len(trigger.launch["ids"]), len(tasks.members)) == (2, 3)
+    end_all(tasks)
+    with pytest.raises(errors.Lost, match="2 succeeded and 3 must"):
+        op.execute_complete(ctx, event=event(trigger))
+    assert len(tasks.members) == 3
 
 
 def test_what_was_asked_for_so_long_ago_that_nobody_knows_is_lost_and_not_launched_twice(

@@ -92,7 +92,7 @@ def judge_member(launch: Launch, seen: EcsSighting, now: datetime) -> Member | N
     """The verdict table of one task; None: keep waiting."""
     if seen.phase is Phase.ENDED:
         return _ended(_terms(launch), seen, now)
-    if seen.absent and now >= _asked(launch) + UNKNOWN_AFTER and now >= (seen.absent_since or now) + ABSENT_FOR:
+    if seen.absent and now >= launch.asked_at + UNKNOWN_AFTER and now >= (seen.absent_since or now) + ABSENT_FOR:
         words = "ECS no longer knows it, as it does an hour after the end, and nobody saw how it ended"
         return _member(seen, now, Outcome.LOST, words)
     if seen.phase is Phase.UNKNOWN:
@@ -108,11 +108,6 @@ def _terms(launch: Launch) -> Terms:
     if launch.ecs is None:
         raise ValueError(f"launch {launch.token} is not one of ECS tasks")
     return launch.ecs
-
-
-def _asked(launch: Launch) -> datetime:
-    """When the last attempt was made."""
-    return launch.boot_by - timedelta(seconds=_terms(launch).start_seconds)
 
 
 def _ended(terms: Terms, seen: EcsSighting, now: datetime) -> Member:
@@ -237,7 +232,7 @@ def _reason_to_stop(launch: Launch, seen: EcsSighting, now: datetime) -> str | N
     if seen.phase is Phase.RUNNING:
         late = seen.started and now >= seen.started + timedelta(seconds=terms.runtime_seconds)
         return AT_DEADLINE if late else None
-    late = now >= (seen.launched or _asked(launch)) + timedelta(seconds=terms.start_seconds)
+    late = now >= (seen.launched or launch.asked_at) + timedelta(seconds=terms.start_seconds)
     return NEVER_BOOTED if late else None
 
 
