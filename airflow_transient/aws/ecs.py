@@ -29,8 +29,9 @@ from airflow_transient.errors import LaunchError, TransientError
 
 #: DescribeTasks takes a hundred, ListTasks gives a hundred (API reference).
 PER_LOOK = 100
-#: A token answers for 24 hours at most, and no longer than its tasks are shown, an hour after their end (API reference,
-#: "Ensuring idempotency"). What was asked for so lately cannot have ended an hour ago; later asking may start it twice.
+#: A token answers for 24 hours, or less: by a bound that the stored page ("Ensuring idempotency") cuts off. We take it
+#: for the hour in which ECS shows what has ended: what was asked for more lately than that cannot be forgotten, and to
+#: ask later may start it twice.
 TOKEN_LIFE = timedelta(minutes=55)
 #: Calls on their way at once; the buckets decide how fast they go.
 AT_ONCE = 16

@@ -132,16 +132,24 @@ def test_the_keeper_has_the_exit_code_of_the_command(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.airflow
 @pytest.mark.sandbox
-@pytest.mark.timeout(90)
-def test_up_lets_a_person_in_and_ctrl_c_ends_it_with_the_jobs(start: Callable[..., Started], tmp_path: Path) -> None:
+@pytest.mark.timeout(170)
+def test_up_lets_a_person_in_runs_a_dag_when_a_queue_fills_and_ctrl_c_ends_it_with_the_jobs(
+    start: Callable[..., Started], tmp_path: Path
+) -> None:
     up = start(SCRIPTS / "up.py", "--home", tmp_path / "home")
     eventually(lambda: READY in up.said(), 75, up.said)
 
     url, password = said_after(up, "Airflow  "), said_after(up, "login").rpartition(" ")[2]
-    assert "nightly_report" in ask(f"{url}/api/v2/dags", token=log_in(url, password))
+    token, env = log_in(url, password), environment_in(tmp_path / "home" / "test-env.sh")
+    assert "nightly_report" in ask(f"{url}/api/v2/dags", token=token)
     assert os.listdir(tmp_path / "home" / "test") != []
 
-    nap = launch_a_nap(environment_in(tmp_path / "home" / "test-env.sh"))
+    send = [sys.executable, str(SCRIPTS / "send_jobs.py"), "orders", "12"]
+    subprocess.run(send, env=os.environ | env, check=True, timeout=30)
+    eventually(lambda: states_of_runs(url, token, "on_queue_depth") == ["success"], 90, up.said)
+    assert messages_in(env, "orders") == 0
+
+    nap = launch_a_nap(env)
     eventually(lambda: bool(with_word_in("cmdline", nap)), 10, up.said)
     assert len(up.processes()) > 10
 
@@ -216,16 +224,31 @@ def environment_in(script: Path) -> dict[str, str]:
     return dict(word.split("=", 1) for word in words if "=" in word)
 
 
-def launch_a_nap(env: dict[str, str]) -> str:
-    """Start an instance that sleeps; returns a word that only its sandbox's processes carry."""
-    nap = str(500_000 + uuid.uuid4().int % 400_000)
-    ec2 = boto3.client(
-        "ec2",
+def states_of_runs(url: str, token: str, dag: str) -> list[str]:
+    return [run["state"] for run in json.loads(ask(f"{url}/api/v2/dags/{dag}/dagRuns", token=token))["dag_runs"]]
+
+
+def messages_in(env: dict[str, str], queue: str) -> int:
+    sqs = client(env, "sqs")
+    names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+    url = sqs.get_queue_url(QueueName=queue)["QueueUrl"]
+    return sum(map(int, sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"].values()))
+
+
+def client(env: dict[str, str], service: str) -> Any:
+    return boto3.client(
+        service,
         endpoint_url=env["AWS_ENDPOINT_URL"],
         region_name=env["AWS_DEFAULT_REGION"],
         aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
         aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
     )
+
+
+def launch_a_nap(env: dict[str, str]) -> str:
+    """Start an instance that sleeps; returns a word that only its sandbox's processes carry."""
+    nap = str(500_000 + uuid.uuid4().int % 400_000)
+    ec2 = client(env, "ec2")
     image = ec2.describe_images()["Images"][0]["ImageId"]
     ec2.run_instances(
         ImageId=image,
