@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from airflow_transient.aws.ecs import describe, list_tasks
+from airflow_transient.aws.ecs_reads import describe, list_tasks
 from airflow_transient.aws.launcher import ClientFactory, said_plainly
 from airflow_transient.aws.sqs import read_depths
 from airflow_transient.core.depth import Live, Size, size

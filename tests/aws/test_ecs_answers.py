@@ -15,7 +15,9 @@ from botocore.exceptions import ClientError, EndpointConnectionError, NoCredenti
 
 from airflow_transient import errors
 from airflow_transient.aws import awslogs, pacing
-from airflow_transient.aws.ecs import NO_ANSWER, TOO_MANY, EcsLauncher, definition_of, sighting_of
+from airflow_transient.aws.ecs import EcsLauncher
+from airflow_transient.aws.ecs_calls import NO_ANSWER, TOO_MANY
+from airflow_transient.aws.ecs_reads import definition_of, sighting_of
 from airflow_transient.aws.launcher import Refused
 from airflow_transient.aws.pacing import Bucket, Limit
 from airflow_transient.aws.sizing import live_tasks

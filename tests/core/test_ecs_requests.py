@@ -20,7 +20,8 @@ from airflow_transient.core.ecs.requests import (
     terms,
     token_of,
 )
-from airflow_transient.core.ecs.spec import MAX_OVERRIDES, EcsSpec
+from airflow_transient.core.ecs.spec import EcsSpec
+from airflow_transient.core.ecs.words import MAX_OVERRIDES
 from airflow_transient.core.launch import LaunchKey, Owner, draft_launch
 from airflow_transient.core.requests import Request
 from airflow_transient.errors import SpecError

@@ -4,7 +4,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from airflow_transient.core.ecs.spec import CLUSTER_DEFAULT, MAX_OVERRIDES, EcsSpec, overrides_of
+from airflow_transient.core.ecs.spec import EcsSpec
+from airflow_transient.core.ecs.words import CLUSTER_DEFAULT, MAX_OVERRIDES, overrides_of
 from airflow_transient.core.spec import Pool
 from airflow_transient.errors import SpecError
 

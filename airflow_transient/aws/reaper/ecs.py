@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_transient.aws import launcher, pacing
-from airflow_transient.aws.ecs import PER_LOOK, scope_of, task_id
+from airflow_transient.aws.ecs_reads import PER_LOOK, scope_of, task_id
 from airflow_transient.aws.launcher import code_of, words_of
 from airflow_transient.aws.reaper.one_pass import Pass
 from airflow_transient.aws.reaper.report import Line, Report

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_transient.core.ecs.spec import MAX_OVERRIDES, EcsSpec
+from airflow_transient.core.ecs.spec import EcsSpec
 from airflow_transient.core.ecs.terms import LogPlace, Terms
+from airflow_transient.core.ecs.words import MAX_OVERRIDES
 from airflow_transient.core.launch import Launch, LaunchKey, Owner
 from airflow_transient.core.reaping import UNATTENDED
 from airflow_transient.core.requests import Request
