@@ -34,7 +34,7 @@ LOG = HOME / "dags-test.log"
 SECONDS = 5
 #: Lines of Airflow's log that tell the story; the rest is in the log file.
 _STORY = re.compile(
-    r"(?<= )(launch(ed|ing) |i-[0-9a-f]+: |launch t[0-9a-f]+-\S+: |jobs: |\d+ (running|waiting|starting|end(ing|ed))\b)"
+    r"(?<= )((launched|\d+ (wanted|running|waiting|starting|ending|ended))\b|i-[0-9a-f]+: |launch t\S+: |jobs: )"
     r".*?(?=\s+\[airflow|$)"
 )
 

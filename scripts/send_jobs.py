@@ -16,7 +16,13 @@ def main() -> None:
     parser.add_argument("queue")
     parser.add_argument("count", type=int)
     wishes = parser.parse_args()
-    send(boto3.client("sqs"), wishes.queue, wishes.count)
+    if wishes.count < 1:
+        parser.error(f"COUNT is {wishes.count}: at least 1")
+    sqs = boto3.client("sqs")
+    try:
+        send(sqs, wishes.queue, wishes.count)
+    except sqs.exceptions.QueueDoesNotExist:
+        raise SystemExit(f"There is no queue {wishes.queue!r} in {sqs.meta.region_name}.") from None
     print(f"{wishes.count} jobs are in {wishes.queue}.")
 
 

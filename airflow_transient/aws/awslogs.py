@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from airflow_transient.aws import launcher
-from airflow_transient.aws.launcher import ClientFactory
+from airflow_transient.aws.launcher import FAILURES, ClientFactory
 from airflow_transient.core.ecs.terms import LogPlace
 from airflow_transient.core.fallback import Scope
 from airflow_transient.core.launch import Launch
@@ -21,7 +19,7 @@ FOLLOWED = 3
 #: Of one stream and look: the rest comes with the next look.
 LINES_A_LOOK = 200
 TAIL_LINES = 20
-_FAILURES = (ClientError, BotoCoreError, TransientError)
+_FAILURES = (*FAILURES, TransientError)
 
 
 class Follower:
@@ -33,9 +31,14 @@ class Follower:
         self._streams = [(place, task) for task in launch.ids[:FOLLOWED] for place in places]
         self._next: dict[tuple[LogPlace, str], str] = {}
         self._refused = False
+        more = len(launch.ids) - FOLLOWED
+        self._untold = [f"(the logs of {FOLLOWED} of {len(launch.ids)} tasks follow)"] if places and more > 0 else []
 
     def new_lines(self) -> list[str]:
-        return [line for place, task in self._streams for line in self._read(place, task)]
+        came = [line for place, task in self._streams for line in self._read(place, task)]
+        if came and self._untold:
+            came, self._untold = [*self._untold, *came], []
+        return came
 
     def _read(self, place: LogPlace, task: str) -> list[str]:
         if self._refused:

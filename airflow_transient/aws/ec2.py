@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
 from airflow_transient.aws import egress, launcher
-from airflow_transient.aws.launcher import ClientFactory, Refused, words_of
+from airflow_transient.aws.launcher import FAILURES, ClientFactory, Refused, words_of
 from airflow_transient.aws.receipts import ReceiptBox
 from airflow_transient.aws.resolve import resolve
 from airflow_transient.core.ec2 import bootscript, requests
@@ -129,7 +129,7 @@ class Ec2Launcher:
         for pause in (*ASK_AGAIN, None):
             try:
                 return _joined(request, self._client("ec2").run_instances(**requests.call(request))["Instances"])
-            except (ClientError, BotoCoreError, TransientError) as error:
+            except (*FAILURES, TransientError) as error:
                 last = error
                 scope = launcher.scope_of_error(error)
                 if scope is Scope.TOKEN_USED:
@@ -170,7 +170,7 @@ class Ec2Launcher:
     def observe(self, launch: Launch, now: datetime) -> tuple[Ec2Sighting, ...]:
         try:
             seen = {i["InstanceId"]: i for i in self._instances(launch.ids)}
-        except (ClientError, BotoCoreError, LaunchError) as error:
+        except (*FAILURES, LaunchError) as error:
             return tuple(Ec2Sighting(member, Phase.UNKNOWN, note=words_of(error)) for member in launch.ids)
         return tuple(
             self._sighting(launch, seen[member], now) if member in seen else self._absent(launch, member)
@@ -264,7 +264,7 @@ class Ec2Launcher:
         for arguments in ({"Latest": True}, {}):
             try:
                 return self._client("ec2").get_console_output(InstanceId=member, **arguments).get("Output") or ""
-            except (ClientError, BotoCoreError, LaunchError):
+            except (*FAILURES, LaunchError):
                 continue
         return ""
 
@@ -303,7 +303,7 @@ class Ec2Launcher:
             up = [i["InstanceId"] for i in self._instances(launch.ids) if _markable(i)]
             if up:
                 ec2.create_tags(Resources=up, Tags=[{"Key": STOPPED_BY, "Value": why}])
-        except (ClientError, BotoCoreError):
+        except FAILURES:
             return  # without the permission to tag, EC2's own reason and the deadline must do
 
     def explain(self, launch: Launch, member: str) -> tuple[str, ...]:

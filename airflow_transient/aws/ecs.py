@@ -9,12 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
 from airflow_transient.aws import awslogs, ecs_calls, launcher, pacing
 from airflow_transient.aws.ecs_calls import NO_ANSWER
 from airflow_transient.aws.ecs_reads import definition_of, describe, list_tasks, parts, scope_of, sighting_of, task_id
-from airflow_transient.aws.launcher import ClientFactory, Refused, words_of
+from airflow_transient.aws.launcher import FAILURES, ClientFactory, Refused, words_of
 from airflow_transient.core.ecs import requests
 from airflow_transient.core.ecs.judging import STOP_REASON, EcsSighting
 from airflow_transient.core.ecs.spec import EcsSpec
@@ -23,7 +23,7 @@ from airflow_transient.core.launch import BY_REQUEST, Launch, LaunchKey, draft_l
 from airflow_transient.core.requests import Request
 from airflow_transient.core.spec import Pool
 from airflow_transient.core.verdict import Phase
-from airflow_transient.errors import LaunchError
+from airflow_transient.errors import LaunchError, SpecError
 
 #: A token answers for 24 hours, or less: by a bound that the stored page ("Ensuring idempotency") cuts off. We take it
 #: for the hour in which ECS shows what has ended: what was asked for more lately than that cannot be forgotten, and to
@@ -51,10 +51,8 @@ class EcsLauncher:
     def prepare(
         self, spec: EcsSpec, key: LaunchKey, pool: Pool, now: datetime, so_far: Launch | None = None
     ) -> Request:
-        with launcher.said_plainly("ecs:DescribeTaskDefinition"):
-            ecs = self._client("ecs")
-            pinned = so_far.ecs.definition if so_far and so_far.ecs else None
-            said = ecs.describe_task_definition(taskDefinition=pinned or spec.task_definition)["taskDefinition"]
+        pinned = so_far.ecs.definition if so_far and so_far.ecs else None
+        ecs, said = self._describe(pinned or spec.task_definition)
         definition = definition_of(said, ecs.meta.region_name)
         requests.check(spec, definition)
         draft = draft_launch(
@@ -68,6 +66,17 @@ class EcsLauncher:
         )
         arguments = requests.run_task(spec, key, definition, pool, draft)
         return Request(draft, pool, key.token, spec.count - len(draft.ids), arguments)
+
+    def _describe(self, name: str) -> tuple[Any, dict[str, Any]]:
+        with launcher.said_plainly("ecs:DescribeTaskDefinition"):
+            ecs = self._client("ecs")
+            try:
+                return ecs, ecs.describe_task_definition(taskDefinition=name)["taskDefinition"]
+            except ClientError as error:
+                if launcher.code_of(error) != "ClientException":
+                    raise
+                words = f"ECS knows no active task definition {name!r} in {ecs.meta.region_name}"
+                raise SpecError(f"{words}: check its name, its revision and the region") from error
 
     def launch(self, request: Request, again: bool = False) -> Launch:
         """Ten tasks a call, each call with its own token: the same calls again start nothing twice."""
@@ -115,7 +124,7 @@ class EcsLauncher:
     def _look(self, launch: Launch, ids: Sequence[str]) -> Iterator[EcsSighting]:
         try:
             answer = self._client("ecs").describe_tasks(cluster=_cluster(launch), tasks=list(ids))
-        except (ClientError, BotoCoreError, LaunchError) as error:
+        except (*FAILURES, LaunchError) as error:
             yield from (EcsSighting(member, Phase.UNKNOWN, note=words_of(error)) for member in ids)
             return
         seen = {task_id(t["taskArn"]): t for t in answer["tasks"]}

@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
 from airflow_transient.aws import pacing
 from airflow_transient.aws.ecs_reads import scope_of, task_id
-from airflow_transient.aws.launcher import words_of
+from airflow_transient.aws.launcher import FAILURES, words_of
 from airflow_transient.core.ecs import failures
 from airflow_transient.core.fallback import Scope
 from airflow_transient.errors import TransientError
@@ -45,7 +45,7 @@ def run_task(client: Any, call: dict[str, Any], again: bool, sleep: Callable[[fl
         _pace(client, call)
         try:
             return _answered(client.run_task(**call), call["count"])
-        except (ClientError, BotoCoreError, TransientError) as error:
+        except (*FAILURES, TransientError) as error:
             scope = scope_of(error)
             if scope is Scope.TOKEN_USED and isinstance(error, ClientError):
                 ids = tuple(map(task_id, error.response.get("resourceIds") or ()))
@@ -53,7 +53,7 @@ def run_task(client: Any, call: dict[str, Any], again: bool, sleep: Callable[[fl
             if scope in _CALL_ITSELF and again:
                 return Answer(unclear=error)
             if scope not in (Scope.UNCLEAR, Scope.PACE):
-                return Answer(refused=((scope, words_of(error), call["count"]),))
+                return Answer(refused=((scope, f"{words_of(error)} (cluster {call['cluster']})", call["count"]),))
             again = again or scope is Scope.UNCLEAR
             pause = next(too_many if scope is Scope.PACE else no_answer, None)
             if pause is None and not again:  # throttled without end, and surely nothing started

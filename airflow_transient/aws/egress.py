@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
-from airflow_transient.aws.launcher import ClientFactory
+from airflow_transient.aws.launcher import FAILURES, ClientFactory
 from airflow_transient.core.ec2.spec import Ec2Spec
 from airflow_transient.core.spec import Pool
 
@@ -19,7 +17,7 @@ def warning(client: ClientFactory, spec: Ec2Spec, pool: Pool) -> tuple[str, ...]
     try:
         subnet = ec2.describe_subnets(SubnetIds=[pool.subnet_id])["Subnets"][0]
         routes = _routes(ec2, subnet)
-    except (ClientError, BotoCoreError, IndexError):
+    except (*FAILURES, IndexError):
         return ()  # these two permissions are nobody's duty, and RunInstances will say what is wrong with the subnet
     if any(_is_s3_endpoint(route) for route in routes):
         return ()

@@ -14,9 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
-from airflow_transient.aws.launcher import ClientFactory, code_of, said_plainly
+from airflow_transient.aws.launcher import FAILURES, ClientFactory, code_of, said_plainly
 from airflow_transient.core.ecs.judging import STOP_REASON
 from airflow_transient.core.launch import AT_DEADLINE, Launch
 from airflow_transient.errors import TransientError
@@ -84,6 +82,6 @@ def _refusal(scheduler: Any, words: dict[str, Any]) -> Exception | None:
     """What AWS answered, unless there is one of that name already: an earlier asking's."""
     try:
         scheduler.create_schedule(**words)
-    except (ClientError, BotoCoreError) as error:
+    except FAILURES as error:
         return None if code_of(error) == "ConflictException" else error
     return None

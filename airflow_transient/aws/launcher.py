@@ -15,6 +15,7 @@ from botocore.exceptions import (
     ParamValidationError,
     PartialCredentialsError,
 )
+from botocore.parsers import ResponseParserError
 
 from airflow_transient.core.fallback import Scope, scope_of
 from airflow_transient.core.launch import BY_REQUEST, Launch, LaunchKey
@@ -22,6 +23,10 @@ from airflow_transient.core.requests import Request
 from airflow_transient.core.spec import Pool
 from airflow_transient.core.verdict import Sighting
 from airflow_transient.errors import AccessError, LaunchError, SpecError, TransientError
+
+#: What a call to AWS may raise: an error it answered with, one of botocore's own, or an answer that is none of AWS's,
+#: such as a proxy's page.
+FAILURES = (ClientError, BotoCoreError, ResponseParserError)
 
 #: client("ec2") or client("s3", region_name="eu-west-1", signature_version="s3v4"): a boto3 client of one connection.
 ClientFactory = Callable[..., Any]
@@ -84,7 +89,7 @@ def status_of(error: Exception) -> int | None:
 def words_of(error: Exception) -> str:
     """One line, without the request's noise; EC2's encoded authorisation message is left out."""
     if not isinstance(error, ClientError):
-        return f"{type(error).__name__}: {error}"
+        return f"{type(error).__name__}: {error}".split("\n")[0][:300]
     said = error.response.get("Error", {})
     return f"{said.get('Code')}: {str(said.get('Message', '')).split(' Encoded authorization')[0]}"
 
@@ -121,5 +126,5 @@ def said_plainly(action: str) -> Iterator[None]:
         if scope is Scope.ACCESS:
             raise AccessError(f"not allowed: {action} is needed ({words_of(error)})") from error
         raise (SpecError if scope is Scope.SPEC else LaunchError)(f"{action}: {words_of(error)}") from error
-    except BotoCoreError as error:
+    except (BotoCoreError, ResponseParserError) as error:
         raise LaunchError(f"{action}: {words_of(error)}") from error

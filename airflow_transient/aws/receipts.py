@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
-from airflow_transient.aws.launcher import ClientFactory, code_of, said_plainly, status_of, words_of
+from airflow_transient.aws.launcher import FAILURES, ClientFactory, code_of, said_plainly, status_of, words_of
 from airflow_transient.core.ec2.bootscript import ReportForm
 from airflow_transient.core.ec2.receipts import RESULT_LIMIT
 from airflow_transient.core.spec import S3Prefix
@@ -122,7 +122,7 @@ class ReceiptBox:
                 Bucket=self.place.bucket, Prefix=self.place.prefix, Delimiter="/"
             )
             folders = [found["Prefix"] for page in pages for found in page.get("CommonPrefixes", ())]
-        except (ClientError, BotoCoreError, TransientError, OSError):
+        except (*FAILURES, TransientError, OSError):
             return ()
         return tuple(folder.removeprefix(self.place.prefix).strip("/") for folder in folders)
 
@@ -132,7 +132,7 @@ class ReceiptBox:
         try:
             answer = self._client("s3", region_name=self.region()).get_object(Bucket=self.place.bucket, Key=key)
             return Read(answer["Body"].read(limit + 1))
-        except (ClientError, BotoCoreError, TransientError, OSError) as error:
+        except (*FAILURES, TransientError, OSError) as error:
             if code_of(error) in ("NoSuchKey", "404"):
                 return Read(None)
             return Read(None, known=False, note=f"s3://{self.place.bucket}/{key}: {words_of(error)}")

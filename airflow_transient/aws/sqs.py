@@ -14,9 +14,9 @@ from typing import Any
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
-from airflow_transient.aws.launcher import ClientFactory, code_of, said_plainly
+from airflow_transient.aws.launcher import FAILURES, ClientFactory, code_of, said_plainly
 from airflow_transient.core.depth import Depth, Unread
 from airflow_transient.errors import AccessError, LaunchError, SpecError, TransientError
 
@@ -216,7 +216,7 @@ def _account(client: ClientFactory) -> str:
     try:
         sts = client("sts", connect_timeout=3, read_timeout=3, retries={"total_max_attempts": 1})
         return str(sts.get_caller_identity()["Account"])
-    except (BotoCoreError, ClientError):
+    except FAILURES:
         return "(unknown)"
 
 

@@ -230,6 +230,8 @@ class Verdict:
         }
         if self.open:
             said["open"] = list(self.open)
+        if self.kind != "ec2":
+            return said
         if faults := [m.result_error for m in self.members if m.result_error]:
             said["result_error"] = faults[0]
         else:
@@ -259,7 +261,7 @@ class Verdict:
         log = f" Log: {self.log}" if self.log else ""
         next_move = WHAT_NEXT_FOR.get((self.kind, self.outcome), WHAT_NEXT[self.outcome])
         raise ERRORS[self.outcome](
-            f"launch {self.token}: {self.worst.id} {self.worst.outcome.value}{many}{needed}: {self.worst.evidence}. "
+            f"launch {self.token}: {self.worst.outcome.value}{many}{needed}: {self.worst.evidence} ({self.worst.id}). "
             f"{next_move}{log}"
         )
 

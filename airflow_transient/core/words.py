@@ -13,9 +13,16 @@ def in_short(ids: Sequence[str]) -> str:
     return ", ".join(ids[:5]) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")
 
 
+def stopped_in_words(launch: Launch) -> str:
+    """AWS's word for it."""
+    return "terminated" if launch.kind == "ec2" else "stopped"
+
+
 def launched_in_words(launch: Launch) -> str:
     deadline = f"{launch.deadline:%Y-%m-%d %H:%M:%S} UTC"
-    return f"launched {in_short(launch.ids)} in {_where(launch)}, deadline {deadline}{_report(launch)}"
+    if launch.kind == "ec2":
+        return f"launched {in_short(launch.ids)} in {_where(launch)}, deadline {deadline}{_report(launch)}"
+    return f"launched {len(launch.ids)} in {_where(launch)}, deadline {deadline}: {in_short(launch.ids)}"
 
 
 def _where(launch: Launch) -> str:
@@ -24,8 +31,6 @@ def _where(launch: Launch) -> str:
 
 
 def _report(launch: Launch) -> str:
-    if launch.kind != "ec2":
-        return ""
     return f", receipts under {launch.receipts}" if launch.receipts else ", receipts on the console only"
 
 

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 #: The XCom a launch is kept under while it is waited for; `failed` in it is the worst of its members, where one failed.
 LAUNCH_KEY = "launch"
-#: The XCom that tells the members that did not succeed, the worst first.
-FAILED_KEY = "failed"
+#: The XCom that a task leaves which fails: the verdict, without its members.
+VERDICT_KEY = "verdict"
 
 
 def console_url(region: str, path: str) -> str:

@@ -38,11 +38,14 @@ class EcsBurstOperator(LaunchOperator):
 
     Everything is templated unless it says otherwise. A wrong value raises ``SpecError`` before anything is launched.
     The XCom ``return_value`` is a dict: ``outcome``, ``counts`` (outcome -> tasks), ``exit_codes`` (code -> tasks),
-    ``failed`` (the worst 20: id, outcome, exit_code, evidence, log_tail), ``ids``, ``launched``, ``started``, ``ended``
-    (ISO 8601, UTC), ``billed_seconds`` (Fargate only), ``need``, ``members``. The XCom ``size`` says how many were
-    launched and why; ``launch`` is there while they run; ``failed`` is there when the task fails, too.
+    ``failed`` (the worst 20: id, outcome, exit_code, evidence; log_tail of five), ``ids``, ``launched``, ``started``,
+    ``ended`` (ISO 8601, UTC), ``billed_seconds`` (Fargate only, a minute a task at least), ``need``, ``members``. The
+    XCom ``size`` says how many were wanted and why; ``launch`` is there while they run; ``verdict`` is there when the
+    task fails: all but ``members``.
 
-    Every container sees ``TRANSIENT_LAUNCH`` and ``TRANSIENT_DEADLINE`` (epoch seconds) in its environment.
+    Every container sees ``TRANSIENT_LAUNCH`` (the launch and the number of the attempt) and ``TRANSIENT_DEADLINE``
+    (epoch seconds: ``start_timeout``, ``max_runtime`` and three minutes after it was asked for) in its environment.
+    Which queue it works, it is not told: say it in ``overrides``; over several, ``.expand_kwargs()`` gives both.
 
     Beside the parameters below, those that all launches share (``LaunchOperator``): ``aws_conn_id``, ``region_name``,
     ``deferrable``, ``poll_interval``, ``on_kill``, ``retry_on_exit_codes``, ``fail_on_exit_codes``,
@@ -77,7 +80,8 @@ class EcsBurstOperator(LaunchOperator):
     :param propagate_tags: True: the task definition's tags as well; default False.
     :param enable_execute_command: True: ``aws ecs execute-command`` may enter; default False.
     :param deciding_containers: the containers whose exit codes say how the job ended; default: the essential ones.
-    :param min_success: how many must succeed: a number, or a share such as ``0.9`` or ``"90%"``; default all.
+    :param min_success: how many must succeed: a number, or a share such as ``0.9`` or ``"90%"``; default all. A
+        number is at most as many as there are.
     :param stop_on_failure: True: once too few are left for ``min_success``, stop the rest; default False.
     :param max_runtime: timedelta, or seconds, of each task from its start; default 1 h, at most 14 days. ECS has no
         timeout of its own: the wait enforces it, the reaper where nobody waits, and ``kill_schedule_role``'s schedule.
@@ -208,7 +212,7 @@ class EcsBurstOperator(LaunchOperator):
             context["ti"].xcom_push(SIZE_KEY, now.to_dict())
             if not now.count:
                 raise AirflowSkipException(f"nothing to launch: {now.reason}")
-            self.log.info("launching %d: %s", now.count, now.reason)
+            self.log.info("%d wanted: %s", now.count, now.reason)
             intent = replace(intent, wanted=now.count)
         return replace(spec, count=intent.to_place), intent
 

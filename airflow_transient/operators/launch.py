@@ -17,10 +17,10 @@ from airflow.sdk.exceptions import AirflowTaskTimeout
 from airflow_transient.core.intent import Intent, Move, State
 from airflow_transient.core.launch import AT_DEADLINE, Launch
 from airflow_transient.core.verdict import Outcome, Verdict, killed
-from airflow_transient.core.words import ended_in_words, in_short, launched_in_words
+from airflow_transient.core.words import ended_in_words, in_short, launched_in_words, stopped_in_words
 from airflow_transient.errors import AccessError, LaunchError, SpecError, Stopped, TransientError
 from airflow_transient.hooks.aws import DEFAULT_CONN_ID, TransientHook
-from airflow_transient.links.launch import FAILED_KEY, LAUNCH_KEY
+from airflow_transient.links.launch import LAUNCH_KEY, VERDICT_KEY
 from airflow_transient.operators.exit_codes import ExitCodes
 from airflow_transient.operators.journal import Journal
 from airflow_transient.retry import transient_retry_policy
@@ -205,7 +205,7 @@ class LaunchOperator(BaseOperator):
         launch = (launcher.adopt(intent.request) if intent.request else None) or intent.launch
         if launch and launch.ids:
             launcher.stop(launch)
-            self.log.info("%s: terminated %s", why, in_short(launch.ids))
+            self.log.info("%s: %s %s", why, stopped_in_words(launch), in_short(launch.ids))
 
     def _told_before(self, intent: Intent) -> dict[str, Any] | None:
         if not intent.verdict:
@@ -278,7 +278,7 @@ class LaunchOperator(BaseOperator):
                 return verdict
             self._pause()
         launcher.stop(launch)  # on_kill's five seconds may not have been enough for all
-        raise Stopped(f"launch {launch.token}: the task was killed and {in_short(launch.ids)} terminated")
+        raise Stopped(f"launch {launch.token}: the task was killed; {stopped_in_words(launch)} {in_short(launch.ids)}")
 
     def _pause(self) -> None:
         """In short slices: a signal handler returns into the sleep it interrupted."""
@@ -293,14 +293,15 @@ class LaunchOperator(BaseOperator):
         said = verdict.to_dict()
         if intent := journal.read():
             journal.write(intent.told(said))
+        tell = self.log.info if verdict.outcome is Outcome.SUCCEEDED else self.log.warning
         for line in verdict.lines():
-            self.log.info("%s", line)
+            tell("%s", line)
         for member in said["failed"][:EXPLAINED]:
             for line in self._explained(launcher, launch, member):
-                self.log.info("%s", line)
+                tell("%s", line)
         self.log.info("%s", ended_in_words(verdict))
         if verdict.outcome is not Outcome.SUCCEEDED:
-            context["ti"].xcom_push(FAILED_KEY, said["failed"])
+            context["ti"].xcom_push(VERDICT_KEY, {name: said[name] for name in said if name != "members"})
             context["ti"].xcom_push(LAUNCH_KEY, {**launch.to_dict(), "failed": verdict.worst.id})
         self.exit_codes.check(verdict)
         verdict.raise_for_outcome()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_transient.core.launch import Launch
-from airflow_transient.core.words import in_short
+from airflow_transient.core.words import in_short, stopped_in_words
 from airflow_transient.hooks.aws import DEFAULT_CONN_ID, TransientHook
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class LaunchTrigger(BaseTrigger):
             # trigger_id, and cancels its triggers at every deploy: then the launch goes on.
             if self.trigger_id is None and self.kill == "terminate":
                 self._stop(hook, launch)
-                self.log.info("interrupted: terminated %s", in_short(launch.ids))
+                self.log.info("interrupted: %s %s", stopped_in_words(launch), in_short(launch.ids))
             raise
         # Outside of the wait: whoever closes this generator after its event has interrupted nothing.
         yield TriggerEvent({**verdict.to_dict(), "launch": self.launch})
@@ -109,7 +109,7 @@ class LaunchTrigger(BaseTrigger):
         launch = Launch.from_dict(self.launch)
         hook = TransientHook(self.aws_conn_id, launch.region)
         await asyncio.to_thread(self._stop, hook, launch)
-        self.log.info("the task is %s: terminated %s", state or "cleared", in_short(launch.ids))
+        self.log.info("the task is %s: %s %s", state or "cleared", stopped_in_words(launch), in_short(launch.ids))
 
     async def _task_state(self) -> str | None:
         """The task's state; None for a cleared one that is not yet scheduled; "unknown" if nobody answers."""

@@ -95,7 +95,7 @@ def test_a_failed_task_is_told_with_its_code_and_the_end_of_its_log(tasks: FakeE
     end_all(tasks)
     with pytest.raises(errors.JobFailed, match=r"1 of 3 members.*main exit 7"):
         op.execute_complete(ctx, event=event(trigger))
-    (failed,) = ctx["ti"].xcoms["failed"]
+    (failed,) = ctx["ti"].xcoms["verdict"]["failed"]
     assert (failed["id"], failed["exit_code"]) == (first, 7)
     assert f"the log of {first}" in failed["log_tail"]
     assert len(rest) == 2

@@ -197,7 +197,7 @@ def test_logs_that_cannot_be_read_change_no_ending(tasks: FakeEcsLauncher, code:
     if exit_code:
         with pytest.raises(errors.JobFailed, match="main exit 3"):
             op.execute_complete(ctx, event=told)
-        assert "cannot be read" in ctx["ti"].xcoms["failed"][0]["log_tail"][0]
+        assert "cannot be read" in ctx["ti"].xcoms["verdict"]["failed"][0]["log_tail"][0]
     else:
         assert op.execute_complete(ctx, event=told)["outcome"] == "succeeded"
 

@@ -785,7 +785,9 @@ def test_e3b_what_may_not_be_read_is_said_once_and_left_alone() -> None:
 
 def test_of_a_burst_the_first_three_are_followed_each_by_its_name() -> None:
     logs = Logs(**{f"main_{name}": [name] for name in "abcde"})
-    assert follower(logs, *"abcde")() == ["a main: a", "b main: b", "c main: c"]
+    new_lines = follower(logs, *"abcde")
+    assert new_lines() == ["(the logs of 3 of 5 tasks follow)", "a main: a", "b main: b", "c main: c"]
+    assert new_lines() == []
 
 
 def test_of_two_containers_each_is_named() -> None:

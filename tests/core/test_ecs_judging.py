@@ -257,7 +257,7 @@ def test_all_must_have_ended_and_the_worst_decides():
     assert judge(launch, [fine, named("b", UP)], LATER) is None
     verdict = judge(launch, [fine, bad], LATER)
     assert (verdict.outcome, verdict.worst.id) == (Outcome.FAILED, "b")
-    with pytest.raises(errors.JobFailed, match=r"b failed .1 of 2 members.*1 succeeded and 2 must.*main exit 2"):
+    with pytest.raises(errors.JobFailed, match=r"failed .1 of 2 members.*1 succeeded and 2 must.*main exit 2 .b."):
         verdict.raise_for_outcome()
 
 

@@ -122,7 +122,7 @@ def test_all_members_must_have_ended_and_the_worst_decides():
     verdict = judge(two, [fine, bad], LATER)
     assert verdict.outcome is Outcome.FAILED
     assert verdict.to_dict()["exit_code"] == 2
-    with pytest.raises(errors.JobFailed, match=r"i-2 failed .1 of 2 members.*exit 2"):
+    with pytest.raises(errors.JobFailed, match=r"failed .1 of 2 members.*exit 2.*.i-2."):
         verdict.raise_for_outcome()
 
 

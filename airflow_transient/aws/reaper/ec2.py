@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from airflow_transient.aws import launcher
-from airflow_transient.aws.launcher import words_of
+from airflow_transient.aws.launcher import FAILURES, words_of
 from airflow_transient.aws.reaper.one_pass import Pass
 from airflow_transient.aws.reaper.report import Line, Report
 from airflow_transient.core import reaping
@@ -106,7 +104,7 @@ class _Region:
     def _refusal(self, ids: list[str], call: Callable[[list[str]], Any]) -> Exception | None:
         try:
             self._pass.politely(lambda: call(ids))
-        except (ClientError, BotoCoreError) as error:
+        except FAILURES as error:
             refusal: Exception = error
             return refusal
         return None

@@ -14,11 +14,11 @@ from datetime import datetime, timezone
 from functools import partial
 from typing import Any, TypeVar
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
 from airflow_transient.aws import launcher, pacing
 from airflow_transient.aws.ecs_reads import PER_LOOK, scope_of, task_id
-from airflow_transient.aws.launcher import code_of, words_of
+from airflow_transient.aws.launcher import FAILURES, code_of, words_of
 from airflow_transient.aws.reaper.one_pass import Pass
 from airflow_transient.aws.reaper.report import Line, Report
 from airflow_transient.core import reaping
@@ -206,7 +206,7 @@ def _refusal(call: Callable[[], Any]) -> Exception | None:
     """What AWS answered; nothing where the task has ended meanwhile, which is what was wanted."""
     try:
         call()
-    except (ClientError, BotoCoreError) as error:
+    except FAILURES as error:
         gone = code_of(error) == "ClusterNotFoundException" or (code_of(error) and _GONE.search(words_of(error)))
         return None if gone else error
     return None

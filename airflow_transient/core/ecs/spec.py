@@ -173,7 +173,7 @@ def _share(words: Any) -> Share:
             return float(said[:-1]) / 100
         return int(said) if isinstance(words, int) or said.isdigit() else float(said)
     except ValueError:
-        raise SpecError(f"min_success is a number of tasks or a share such as 0.9, not {words!r}") from None
+        raise SpecError(f"min_success is a number of tasks, or a share such as 0.9 or 90%, not {words!r}") from None
 
 
 def _check_min_success(spec: EcsSpec) -> None:
