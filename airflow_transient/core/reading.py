@@ -68,3 +68,14 @@ def duration(words: Any, what: str) -> timedelta:
         return timedelta(seconds=float(words))
     except (TypeError, ValueError, OverflowError):
         raise SpecError(f"{what} is a timedelta or a number of seconds, not {words!r}") from None
+
+
+def is_literal(words: Any) -> bool:
+    """Whether nothing in it is for Airflow to fill in later: no template, and no result of another task."""
+    if isinstance(words, Mapping):
+        return all(map(is_literal, (*words.keys(), *words.values())))
+    if isinstance(words, list | tuple):
+        return all(map(is_literal, words))
+    if isinstance(words, str):
+        return "{{" not in words and "{%" not in words
+    return words is None or isinstance(words, int | float | timedelta)

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_transient.core.depth import CLAIM_WINDOW, HARD_CAP, Size
-from airflow_transient.core.ecs.spec import EcsSpec
+from airflow_transient.core.ecs.spec import RULE_WORDS, EcsSpec, rule_of
 from airflow_transient.core.fallback import Scope
 from airflow_transient.core.intent import Intent, Refusal
+from airflow_transient.core.reading import is_literal
 from airflow_transient.core.verdict import Verdict
 from airflow_transient.errors import CapacityError
 from airflow_transient.hooks.aws import TransientHook
@@ -36,7 +37,9 @@ class EcsBurstOperator(LaunchOperator):
     """
     Launch as many ECS tasks as are needed, wait for all of them, return the verdict.
 
-    Everything is templated unless it says otherwise. A wrong value raises ``SpecError`` before anything is launched.
+    Everything is templated unless it says otherwise. A wrong value raises ``SpecError`` before anything is launched,
+    where the DAG file is parsed if no template is involved.
+
     The XCom ``return_value`` is a dict: ``outcome``, ``counts`` (outcome -> tasks), ``exit_codes`` (code -> tasks),
     ``failed`` (the worst 20: id, outcome, exit_code, evidence; log_tail of five), ``ids``, ``launched``, ``started``,
     ``ended`` (ISO 8601, UTC), ``billed_seconds`` (Fargate only, a minute a task at least), ``need``, ``members``. The
@@ -198,12 +201,24 @@ class EcsBurstOperator(LaunchOperator):
         self.start_timeout = start_timeout
         self.kill_schedule_role = kill_schedule_role
         self.wait_for_completion = wait_for_completion
+        self._check_literals()
 
-    def make_spec(self) -> EcsSpec:
-        words = {
+    def _words(self) -> dict[str, Any]:
+        return {
             name: getattr(self, name) for name in self.template_fields if name not in ("aws_conn_id", "region_name")
         }
-        return replace(EcsSpec.of(**words), unattended=not self.wait_for_completion)
+
+    def _check_literals(self) -> None:
+        """What is wrong already as it is written is said where the DAG file is parsed."""
+        words = self._words()
+        rule = {name: words[name] for name in RULE_WORDS}
+        if is_literal(rule):
+            rule_of(rule)
+        if is_literal(words):
+            EcsSpec.of(**words)
+
+    def make_spec(self) -> EcsSpec:
+        return replace(EcsSpec.of(**self._words()), unattended=not self.wait_for_completion)
 
     def sized(self, context: Context, spec: Any, journal: Journal, intent: Intent) -> tuple[Any, Intent]:
         """As many as were wanted when this launch was sized, or as many as are wanted now."""

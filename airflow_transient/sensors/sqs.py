@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -14,6 +14,7 @@ from airflow.triggers.base import StartTriggerArgs
 from airflow_transient import errors
 from airflow_transient.core.condition import WORDS, Question, Waiting, plain
 from airflow_transient.core.depth import Unread
+from airflow_transient.core.reading import is_literal
 from airflow_transient.errors import SpecError, TransientError
 from airflow_transient.hooks.aws import DEFAULT_CONN_ID
 from airflow_transient.retry import transient_retry_policy
@@ -127,7 +128,7 @@ class SqsDepthSensor(BaseSensorOperator):
         self.region_name = region_name
         self.deferrable = deferrable or start_from_trigger
         self.start_from_trigger = start_from_trigger
-        if _is_literal(self._words()):
+        if is_literal(self._words()):
             self._question()
         if start_from_trigger:
             self.start_trigger_args = self._start_trigger_args()
@@ -235,9 +236,3 @@ def _is_plain(value: Any) -> bool:
     if isinstance(value, list):
         return all(map(_is_plain, value))
     return value is None or isinstance(value, str | int | float | bool)
-
-
-def _is_literal(words: Mapping[str, Any]) -> bool:
-    """Nothing in it is for Airflow to fill in later: no template, no result of another task."""
-    said = [plain(value) for value in words.values()]
-    return all(map(_is_plain, said)) and "{{" not in str(said) and "{%" not in str(said)

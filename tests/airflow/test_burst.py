@@ -189,6 +189,29 @@ def test_the_next_try_takes_the_size_of_the_first(tasks: FakeEcsLauncher, depth:
     assert len(tasks.running()) == 6
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param({"max_count": 0}, id="a bound"),
+        pytest.param({"strategy": "greedy"}, id="a name"),
+        pytest.param({"max_count": 0, "cluster": "{{ ds }}"}, id="a bound beside a template"),
+        pytest.param({"launch_type": "FARGATE", "capacity_provider_strategies": ["FARGATE"]}, id="two at once"),
+        pytest.param({"min_success": "abc"}, id="no share"),
+    ],
+)
+def test_what_is_wrong_as_it_is_written_is_said_where_the_file_is_parsed(words: dict[str, Any]) -> None:
+    with pytest.raises(errors.SpecError):
+        operator(**words)
+
+
+def test_what_a_template_makes_wrong_is_said_before_anything_is_launched(tasks: FakeEcsLauncher) -> None:
+    op = operator(max_count="{{ params.most }}")
+    op.max_count = "0"
+    with pytest.raises(errors.SpecError, match="max_count is 0"):
+        op.execute(context())
+    assert tasks.calls == []
+
+
 # --- one launch
 
 
