@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from airflow_transient.core.verdict import Verdict
 
 VERSION = 1
+#: An event loop keeps weak references only.
+_going_on: set[asyncio.Task[None]] = set()
 
 
 class LaunchTrigger(BaseTrigger):
@@ -102,6 +104,14 @@ class LaunchTrigger(BaseTrigger):
         """
         if self.kill != "terminate":
             return
+        # Airflow 3.3 cancels the trigger again at every look until it has ended, about once a second, and so this
+        # (triggerer_job_runner.py: `to_cancel=self.cancelling_triggers`); what was begun goes on.
+        stopping = asyncio.create_task(self._stop_if_over())
+        _going_on.add(stopping)
+        stopping.add_done_callback(_going_on.discard)
+        await asyncio.shield(stopping)
+
+    async def _stop_if_over(self) -> None:
         state = await self._task_state()
         if state in ("deferred", "unknown"):
             self.log.info("not stopping %s: the task is %s", in_short(self.launch["ids"]), state)

@@ -17,6 +17,7 @@ from airflow_transient.core.fallback import Scope
 from airflow_transient.operators.ec2 import TransientEc2Operator
 from airflow_transient.retry import transient_retry_policy
 from airflow_transient.testing import FakeLauncher
+from airflow_transient.triggers import launch as launch_triggers
 from airflow_transient.triggers.launch import LaunchTrigger
 from tests.airflow.stubs import Store, context
 
@@ -347,6 +348,28 @@ def test_on_kill_stops_only_what_nobody_waits_for(
     monkeypatch.setattr(LaunchTrigger, "_task_state", told)
     asyncio.run(trigger.on_kill())
     assert len(world.running()) == left
+
+
+def test_on_kill_that_airflow_cancels_again_stops_all_the_same(
+    world: FakeLauncher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trigger = defer(operator(), context())
+
+    async def told_late(self: LaunchTrigger) -> str | None:
+        await asyncio.sleep(0.1)
+        return "failed"
+
+    async def cancelled_while_it_asks() -> None:
+        task = asyncio.create_task(trigger.on_kill())
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.gather(*launch_triggers._going_on)
+
+    monkeypatch.setattr(LaunchTrigger, "_task_state", told_late)
+    asyncio.run(cancelled_while_it_asks())
+    assert world.running() == ()
 
 
 def test_on_kill_may_leave_it(world: FakeLauncher) -> None:

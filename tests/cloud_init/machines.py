@@ -25,11 +25,11 @@ from typing import Any
 
 from airflow_transient.aws.receipts import ReceiptBox
 from airflow_transient.core.ec2 import bootscript
-from airflow_transient.core.ec2.judging import judge_member
+from airflow_transient.core.ec2.judging import Ec2Sighting, judge_member
 from airflow_transient.core.ec2.receipts import Receipt, boot_evidence, parse_receipt, receipts_on_console
 from airflow_transient.core.ec2.spec import Ec2Spec
 from airflow_transient.core.launch import Launch
-from airflow_transient.core.verdict import Member, Phase, Sighting
+from airflow_transient.core.verdict import Member, Phase
 from airflow_transient.localcloud import LocalCloud, imds
 from tests.cloud_init.chamber import Plan
 from tests.cloud_init.groups import PREFIX, groups
@@ -100,7 +100,7 @@ class Ended:
         launch = Launch("ec2", "t", NONCE, (self.id,), "eu-west-1", now, now, now + timedelta(hours=1))
         reason = FROM_OUTSIDE if self.job.power_off_at else ITSELF
         told = self.receipt or self.markers[1]
-        seen = Sighting(
+        seen = Ec2Sighting(
             self.id, Phase.ENDED, "terminated", reason, ended=now, receipt=told, boot_evidence=self.evidence
         )
         return judge_member(launch, seen, now + timedelta(minutes=30))
