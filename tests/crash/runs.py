@@ -177,6 +177,14 @@ class Triggerer(ExitStack):
         self._process = self._start()
 
 
+def ends_of_logs() -> str:
+    """What Airflow's parts said last: whoever gives up wants to know which of them stood still."""
+    return "\n".join(
+        f"--- {path.name}\n" + "\n".join(path.read_text(errors="replace").splitlines()[-15:])
+        for path in sorted(HOME.glob("*.log"))
+    )
+
+
 def wait_for(holds: Callable[[], Any], what: str, give_up: bool = True) -> None:
     """Till then, or till patience ends."""
     end = time.monotonic() + PATIENCE
@@ -188,6 +196,6 @@ def wait_for(holds: Callable[[], Any], what: str, give_up: bool = True) -> None:
             pass
         if time.monotonic() > end:
             if give_up:
-                raise SystemExit(f"Gave up waiting for {what}; the logs are in {HOME}.")
+                raise SystemExit(f"{ends_of_logs()}\nGave up waiting for {what}; the logs are in {HOME}.")
             return
         time.sleep(1)

@@ -11,11 +11,10 @@ import pytest
 
 from tests.crash.points import ACTS, Row
 
-pytestmark = [pytest.mark.slow, pytest.mark.airflow, pytest.mark.sandbox, pytest.mark.e2e, pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.slow, pytest.mark.airflow, pytest.mark.sandbox, pytest.mark.e2e, pytest.mark.timeout(500)]
 
 
-def test_killed_anywhere_it_launches_once_and_tells_the_truth(tmp_path: Path) -> None:
-    rows = tmp_path / "rows.json"
+def short_matrix(rows: Path) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
         [sys.executable, "-m", "tests.crash.matrix", "--short", "--json", rows],
         cwd=Path(__file__).resolve().parents[2],
@@ -24,6 +23,14 @@ def test_killed_anywhere_it_launches_once_and_tells_the_truth(tmp_path: Path) ->
         text=True,
     )
     print(done.stdout)
+    return done
+
+
+def test_killed_anywhere_it_launches_once_and_tells_the_truth(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.json"
+    done = short_matrix(rows)
+    if "Gave up waiting" in done.stdout:  # Airflow on SQLite stood still: seen once in six runs; nothing was counted
+        done = short_matrix(rows)
     assert done.returncode == 0
     told = [Row(**row) for row in json.loads(rows.read_text())]
     ours = [row for row in told if row.dag in ("deferred", "in_worker")]
