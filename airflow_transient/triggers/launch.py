@@ -46,6 +46,7 @@ class LaunchTrigger(BaseTrigger):
         self.poll_interval = poll_interval
         self.kill = on_kill
         self.version = version
+        self._ending: asyncio.Task[None] | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         return (
@@ -65,14 +66,24 @@ class LaunchTrigger(BaseTrigger):
         try:
             verdict = await self._verdict(self._watch(hook, launch))
         except asyncio.CancelledError:
-            # Ctrl-C in `airflow dags test` or `tasks test`, where the trigger runs inline. A real triggerer sets
-            # trigger_id, and cancels its triggers at every deploy: then the launch goes on.
-            if self.trigger_id is None and self.kill == "terminate":
-                self._stop(hook, launch)
-                self.log.info("interrupted: %s %s", stopped_in_words(launch), in_short(launch.ids))
+            if self.kill == "terminate":
+                self._cancelled(hook, launch)
             raise
         # Outside of the wait: whoever closes this generator after its event has interrupted nothing.
         yield TriggerEvent({**verdict.to_dict(), "launch": self.launch})
+
+    def _cancelled(self, hook: TransientHook, launch: Launch) -> None:
+        """
+        Ctrl-C in `airflow dags test` or `tasks test`, where the trigger runs inline; else a triggerer, which sets
+        trigger_id. That one cancels its triggers at every deploy, and then the launch goes on; or because the task was
+        cleared or marked, and then Airflow 3.3 may never come to call on_kill: it cancels once a second, also while it
+        logs that it is about to (triggerer_job_runner.py, run_trigger).
+        """
+        if self.trigger_id is not None:
+            self._stopping()
+            return
+        self._stop(hook, launch)
+        self.log.info("interrupted: %s %s", stopped_in_words(launch), in_short(launch.ids))
 
     async def _verdict(self, watch: Watch) -> Verdict:
         said = None
@@ -106,10 +117,15 @@ class LaunchTrigger(BaseTrigger):
             return
         # Airflow 3.3 cancels the trigger again at every look until it has ended, about once a second, and so this
         # (triggerer_job_runner.py: `to_cancel=self.cancelling_triggers`); what was begun goes on.
-        stopping = asyncio.create_task(self._stop_if_over())
-        _going_on.add(stopping)
-        stopping.add_done_callback(_going_on.discard)
-        await asyncio.shield(stopping)
+        await asyncio.shield(self._stopping())
+
+    def _stopping(self) -> asyncio.Task[None]:
+        """One stop for this trigger, begun by whoever comes first, and cancelled by nobody."""
+        if self._ending is None:
+            self._ending = asyncio.create_task(self._stop_if_over())
+            _going_on.add(self._ending)
+            self._ending.add_done_callback(_going_on.discard)
+        return self._ending
 
     async def _stop_if_over(self) -> None:
         state = await self._task_state()

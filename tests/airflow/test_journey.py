@@ -372,6 +372,32 @@ def test_on_kill_that_airflow_cancels_again_stops_all_the_same(
     assert world.running() == ()
 
 
+@pytest.mark.parametrize("asked_as_well", [False, True], ids=["on_kill is never called", "on_kill is called, too"])
+def test_a_trigger_that_airflow_cancels_stops_what_nobody_waits_for(
+    world: FakeLauncher, monkeypatch: pytest.MonkeyPatch, asked_as_well: bool
+) -> None:
+    trigger = defer(operator(), context())
+    trigger.trigger_id = 7
+
+    async def marked(self: LaunchTrigger) -> str | None:
+        return "failed"
+
+    async def cancel() -> None:
+        task = asyncio.ensure_future(anext(trigger.run()))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        if asked_as_well:
+            await trigger.on_kill()
+        await asyncio.gather(*launch_triggers._going_on)
+
+    monkeypatch.setattr(LaunchTrigger, "_task_state", marked)
+    asyncio.run(cancel())
+    assert [verb for verb, _ in world.calls].count("stop") == 1
+    assert world.running() == ()
+
+
 def test_on_kill_may_leave_it(world: FakeLauncher) -> None:
     trigger = defer(operator(on_kill="leave"), context())
     asyncio.run(trigger.on_kill())

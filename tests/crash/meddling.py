@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from itertools import zip_longest
 
 from airflow_transient.localcloud import LocalCloud
@@ -22,9 +21,6 @@ def lose_answers(cloud: LocalCloud, airflow: Airflow, runs: Runs) -> None:
             wait_for(lambda fault=fault: cloud.faults.hits(fault) > 0, f"{name} to lose its answer")
 
 
-#: A mark reaches a trigger that runs, and none that is still to be started (docs/reliability.md): so many looks later,
-#: a second apart, a deferred task's surely does.
-LOOKS_BEFORE_ACTS = 15
 #: run id -> what of it runs.
 Up = dict[str, list[str]]
 
@@ -35,7 +31,6 @@ class Meddling:
     def __init__(self, cloud: LocalCloud, airflow: Airflow, runs: Runs) -> None:
         self._cloud, self._airflow = cloud, airflow
         self._left = {name: point for name, point in runs.items() if point.met}
-        self._waited: Counter[str] = Counter()
         self._marked = [name for name, point in runs.items() if point.at in ACTS and point.at != "cleared"]
 
     def over(self) -> bool:
@@ -51,9 +46,6 @@ class Meddling:
         if point.taken_back:
             return len(up.get(name, ())) == BURST
         if not self._airflow.waits(name, point):
-            return False
-        self._waited[name] += 1
-        if point.at in ACTS and self._waited[name] < LOOKS_BEFORE_ACTS:
             return False
         return point.at != TRIGGERER or not self._acting(up)
 

@@ -29,8 +29,6 @@ def short_matrix(rows: Path) -> subprocess.CompletedProcess[str]:
 def test_killed_anywhere_it_launches_once_and_tells_the_truth(tmp_path: Path) -> None:
     rows = tmp_path / "rows.json"
     done = short_matrix(rows)
-    if "Gave up waiting" in done.stdout:  # Airflow stood still: nothing was counted
-        done = short_matrix(rows)
     assert done.returncode == 0
     told = [Row(**row) for row in json.loads(rows.read_text())]
     ours = [row for row in told if row.dag in ("deferred", "in_worker")]
