@@ -1,4 +1,4 @@
-"""`airflow transient ...`: the command line, and the reaper with Airflow's answers, on a server or in a worker.
+"""`airflow transient ...`: the command line.
 
 Every `airflow` command imports this file to build its parser: nothing heavy at the top.
 """
@@ -8,23 +8,21 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timezone
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_transient.core.launch import Owner
-from airflow_transient.core.reaping import GONE, Answer, Standing
+from airflow_transient.core.reaping import GONE, Answer
+from airflow_transient.hooks.deployment import deployment as deployment_id
+from airflow_transient.hooks.reaping import Where, asking, one_pass, reap_in_task
 
 if TYPE_CHECKING:
     import argparse
 
-    from airflow_transient.aws.reaper import Ask, Report
+#: A DAG of one's own takes the reaper from here.
+__all__ = ["get_transient_cli_commands", "reap_in_task"]
 
 T = TypeVar("T")
-
-#: As in operators/journal.py, where it is drawn at the first launch.
-DEPLOYMENT_VARIABLE = "airflow_transient_deployment"
 
 
 def get_transient_cli_commands() -> list[Any]:
@@ -58,6 +56,11 @@ def get_transient_cli_commands() -> list[Any]:
             func=lazy_load_command("airflow_transient.simulate.command.simulate"),
             args=_simulate_arguments(),
         ),
+        GroupCommand(
+            name="jobs",
+            help="Scheduled jobs: what the API under /transient/jobs does, from the shell",
+            subcommands=_jobs_commands(),
+        ),
     )
     return [GroupCommand(name="transient", help="Compute borrowed by DAGs", subcommands=commands)]
 
@@ -85,15 +88,32 @@ def _simulate_arguments() -> tuple[Any, ...]:
     return (*(Arg(flags, **told) for flags, told in OPTIONS.items()), ARG_VERBOSE)
 
 
+def _jobs_commands() -> tuple[Any, ...]:
+    from airflow.cli.cli_config import ARG_VERBOSE, ActionCommand, Arg, lazy_load_command
+
+    from airflow_transient.jobs.options import VERBS
+
+    return tuple(
+        ActionCommand(
+            name=name,
+            help=verb.help,
+            description=verb.description,
+            func=lazy_load_command("airflow_transient.cli.jobs"),
+            args=(*(Arg(flags, **told) for flags, told in verb.arguments.items()), ARG_VERBOSE),
+        )
+        for name, verb in VERBS.items()
+    )
+
+
 # --- commands, on a server: Airflow's metadata database answers
 
 
 def reap(args: argparse.Namespace) -> None:
     """`airflow transient reap`"""
     own = _on_a_server(deployment_id, args)
-    ask = _asking(_answer_of_database, believe_gone=args.deployment in (None, own))
+    ask = asking(_answer_of_database, believe_gone=args.deployment in (None, own))
     where = Where(tuple(args.region or ()), args.only, tuple(args.cluster or ()))
-    report = _on_a_server(lambda: _reap(where, args.aws_conn_id, args.dry_run, ask, args.deployment or own), args)
+    report = _on_a_server(lambda: one_pass(where, args.aws_conn_id, args.dry_run, ask, args.deployment or own), args)
     print(json.dumps(report.to_dict()) if args.output == "json" else report)
     raise SystemExit(0 if report.complete else 1)
 
@@ -104,6 +124,18 @@ def deployment(args: argparse.Namespace) -> None:
     if not name:
         raise SystemExit("none yet: it is drawn at the first launch, or set it: [transient] deployment_id")
     print(name)
+
+
+def jobs(args: argparse.Namespace) -> None:
+    """`airflow transient jobs ...`"""
+    from airflow_transient.jobs.command import act
+
+    answer = _on_a_server(lambda: act(args), args)
+    for line in answer.beside:
+        print(line, file=sys.stderr)
+    if said := json.dumps(answer.data, indent=1) if args.output == "json" else answer.said:
+        print(said)
+    raise SystemExit(answer.code)
 
 
 def _on_a_server(act: Callable[[], T], args: argparse.Namespace) -> T:
@@ -119,77 +151,7 @@ def _on_a_server(act: Callable[[], T], args: argparse.Namespace) -> T:
     return answer[0]
 
 
-def deployment_id() -> str | None:
-    """The name this Airflow signs its launches with; None where it has launched nothing yet."""
-    from airflow.sdk import Variable, conf
-
-    name = conf.get("transient", "deployment_id", fallback="") or Variable.get(DEPLOYMENT_VARIABLE, default=None)
-    return str(name) if name else None
-
-
-# --- in a task, on a worker: Airflow's API answers
-
-
-def reap_in_task(
-    regions: Sequence[str] = (),
-    dry_run: bool = False,
-    aws_conn_id: str = "aws_default",
-    only: str | None = None,
-    clusters: Sequence[str] = (),
-) -> Report:
-    """
-    One pass of the reaper from within a running task.
-
-    :param regions: none: the connection's own.
-    :param dry_run: say what would be done, and do nothing.
-    :param aws_conn_id: see `TransientHook`.
-    :param only: ``"ec2"`` or ``"ecs"``; default: both.
-    :param clusters: ECS clusters by name, looked for in every region, or by ARN; none: every cluster.
-    """
-    ask = _asking(_answer_of_api, believe_gone=True)
-    return _reap(Where(tuple(regions), only, tuple(clusters)), aws_conn_id, dry_run, ask, deployment_id())
-
-
-@dataclass(frozen=True)
-class Where:
-    """Where a reaper looks; nothing said is everywhere that the connection's own region reaches."""
-
-    regions: tuple[str, ...] = ()
-    only: str | None = None
-    clusters: tuple[str, ...] = ()
-
-
-def _reap(where: Where, aws_conn_id: str, dry_run: bool, ask: Ask, deployment: str | None) -> Report:
-    from airflow_transient.aws.reaper import KINDS, Reaper
-    from airflow_transient.hooks.aws import TransientHook
-
-    if deployment is None:
-        print("this Airflow has no deployment id yet, so only deadlines decide", file=sys.stderr)
-    hook = TransientHook(aws_conn_id)
-    only = (where.only,) if where.only else KINDS
-    reaper = Reaper(hook.client, ask, deployment, dry_run, only=only, clusters=where.clusters)
-    return reaper.reap(where.regions or (None,), datetime.now(timezone.utc))
-
-
-# --- what Airflow says
-
-
-def _asking(answer_about: Callable[[Owner], Answer], believe_gone: bool) -> Ask:
-    """Owner by owner; one that fails says so and is no answer.
-
-    :param believe_gone: False where the launches are another deployment's: of those this Airflow knows nothing.
-    """
-
-    def answer(owner: Owner) -> Answer:
-        try:
-            said = answer_about(owner)
-        except Exception as error:  # over a database or two processes and a network: any failure is no answer
-            return Answer(Standing.UNKNOWN, f"Airflow did not say how its task is ({type(error).__name__}: {error})")
-        if said is GONE and not believe_gone:
-            return Answer(Standing.UNKNOWN, "this Airflow does not know its task, and its deployment is another")
-        return said
-
-    return lambda owners: {owner: answer(owner) for owner in sorted(owners, key=str)}
+# --- what Airflow's database says
 
 
 def _answer_of_database(owner: Owner) -> Answer:
@@ -206,15 +168,3 @@ def _answer_of_database(owner: Owner) -> Answer:
     with create_session() as session:
         states = list(session.scalars(select(TaskInstance.state).where(*its_own)))
     return Answer.of_state(states[0]) if states else GONE
-
-
-def _answer_of_api(owner: Owner) -> Answer:
-    """By the worker's supervisor. Unmapped tasks go by their id, mapped ones by task_<map_index>."""
-    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
-
-    found = RuntimeTaskInstance.get_task_states(
-        dag_id=owner.dag_id, task_ids=[owner.task_id], run_ids=[owner.run_id], map_index=owner.map_index
-    )
-    states: dict[str, str | None] = found.get(owner.run_id, {})
-    name = owner.task_id if owner.map_index < 0 else f"{owner.task_id}_{owner.map_index}"
-    return Answer.of_state(states[name]) if name in states else GONE

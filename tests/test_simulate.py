@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -128,6 +129,28 @@ def test_an_option_stands_for_each_field_and_keeps_its_default() -> None:
     for kind in (Rule, Model):
         of_kind = {field.name: field.default for field in fields(kind) if field.name not in not_in_a_trace}
         assert {name: said.get(name, "no option") for name in of_kind} == of_kind
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "told"),
+    [
+        (("--messages-per-task", "2"), Rule, {"messages_per_task": 2}),
+        (("--task-count", "3"), Rule, {"task_count": 3}),
+        (("--max-count", "4"), Rule, {"max_count": 4}),
+        (("--hard-cap", "5"), Rule, {"hard_cap": 5}),
+        (("--activation", "6"), Rule, {"activation": 6}),
+        (("--claim-seconds", "7"), Rule, {"claim_seconds": 7}),
+        (("--top-up", "--count-in-flight"), Rule, {"top_up": True, "count_in_flight": True}),
+        (("--start-seconds", "1.5"), Model, {"start_seconds": 1.5}),
+        (("--work-seconds", "2"), Model, {"work_seconds": 2.0}),
+        (("--poll-seconds", "3"), Model, {"poll_seconds": 3.0}),
+        (("--until-empty",), Model, {"until_empty": True}),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_an_option_reaches_its_field(words: tuple[str, ...], kind: Any, told: dict[str, Any]) -> None:
+    given = {"strategy": "lag-aware"} if kind is Rule else {"lag_seconds": 0.0}
+    assert command._made(kind, parsed(BURST, *words), **given) == kind(**given, **told)
 
 
 def test_the_page_quotes_what_its_commands_give() -> None:

@@ -14,7 +14,7 @@ from airflow_transient.aws import pacing
 from airflow_transient.aws.ecs_reads import scope_of, task_id
 from airflow_transient.aws.launcher import FAILURES, words_of
 from airflow_transient.core.ecs import failures
-from airflow_transient.core.fallback import Scope
+from airflow_transient.core.fallback import CALL_ITSELF, Scope
 from airflow_transient.errors import TransientError
 
 #: The pauses before the same call is made again after no answer, and after "too many", in seconds.
@@ -22,7 +22,6 @@ NO_ANSWER = (1.0, 3.0, 8.0)
 TOO_MANY = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 15.0, 15.0, 15.0, 15.0)
 #: Of several refusals in one launch the first of these is told and decides what is next.
 _GRAVEST = (Scope.SPEC, Scope.ACCESS, Scope.MARKET, Scope.POOL, Scope.AGAIN)
-_CALL_ITSELF = (Scope.SPEC, Scope.ACCESS)
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ def run_task(client: Any, call: dict[str, Any], again: bool, sleep: Callable[[fl
             if scope is Scope.TOKEN_USED and isinstance(error, ClientError):
                 ids = tuple(map(task_id, error.response.get("resourceIds") or ()))
                 return Answer(ids, unclear=None if ids else error)  # used, and for what nobody says
-            if scope in _CALL_ITSELF and again:
+            if scope in CALL_ITSELF and again:
                 return Answer(unclear=error)
             if scope not in (Scope.UNCLEAR, Scope.PACE):
                 return Answer(refused=((scope, f"{words_of(error)} (cluster {call['cluster']})", call["count"]),))

@@ -40,10 +40,8 @@ class Placing:
         Raises CapacityError when every pool has refused, naming each.
         """
         if intent.request is not None:
-            before = intent.wanted
             intent = self._ask_again(launcher, intent, intent.request)
-            spec = spec if before == intent.wanted else replace(spec, count=intent.to_place)
-        while not (launch := intent.launch) or missing(spec, intent):
+        while not (launch := intent.launch) or missing(spec, intent) > 0:
             if pools := pools_left(spec.pools(), [(r.pool, r.scope) for r in intent.refusals]):
                 intent = self._try(launcher, spec, intent, pools[0])
             elif launch and launch.ids and spec.in_parts:
@@ -85,7 +83,7 @@ class Placing:
     def _try(self, launcher: Launcher, spec: Any, intent: Intent, pool: Pool) -> Intent:
         intent = intent.next_attempt()
         key = LaunchKey(self.owner, intent.launch_id, intent.generation, intent.attempt, self.try_number)
-        request = launcher.prepare(spec, key, pool, self.clock(), intent.launch)
+        request = launcher.prepare(replace(spec, count=wanted(spec, intent)), key, pool, self.clock(), intent.launch)
         for words in request.warnings:
             self.warn(words)
         intent = intent.asking(request)
@@ -125,11 +123,17 @@ def _came(launch: Launch | None, request: Request) -> int:
     return len(launch.ids) - len(request.launch.ids) if launch else 0
 
 
+def wanted(spec: Any, intent: Intent) -> int:
+    """How many there should be: what was written down wins, for it may have become less since the spec was made."""
+    return int(spec.count) if intent.wanted is None else intent.to_place
+
+
 def missing(spec: Any, intent: Intent) -> int:
-    return int(spec.count) - (len(intent.launch.ids) if intent.launch else 0)
+    return wanted(spec, intent) - (len(intent.launch.ids) if intent.launch else 0)
 
 
 def _no_room(spec: Any, intent: Intent) -> str:
     tried = "; ".join(f"{r.pool}: {r.words}" for r in intent.refusals)
-    lack = f"{missing(spec, intent)} of {spec.count} members" if spec.count > 1 else "it"
+    count = wanted(spec, intent)
+    lack = f"{missing(spec, intent)} of {count} members" if count > 1 else "it"
     return f"launch {intent.launch_id}: no room for {lack} in any of {len(spec.pools())} pools: {tried}"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from airflow_transient.core.depth import Depth, Live, Rule, Unread, size
+from airflow_transient.core.depth import COUNT_WORDS, Depth, Live, Rule, Unread, rule_of, size
 from airflow_transient.core.reading import duration, names, truth, whole
 from airflow_transient.errors import SpecError
 
@@ -21,8 +21,7 @@ CONDITION_WORDS = (
     *("at_least", "at_most", "drained", "oldest_older_than"),
     *("each", "count_in_flight", "count_delayed", "consecutive"),
 )
-RULE_WORDS = ("messages_per_task", "task_count", "max_count", "hard_cap", "activation")
-WORDS = ("queues", *CONDITION_WORDS, *RULE_WORDS)
+WORDS = ("queues", *CONDITION_WORDS, *COUNT_WORDS)
 #: A message that is received and returned may be in neither counter for a moment, and would make one reading of 0.
 DRAINED_READINGS = 2
 
@@ -151,7 +150,7 @@ class Question:
         if not queues:
             raise SpecError("queues names no queue: give names, URLs or ARNs")
         condition = Condition.of(**{name: words.get(name) for name in CONDITION_WORDS})
-        return cls(queues, condition, _rule(condition, {name: words.get(name) for name in RULE_WORDS}))
+        return cls(queues, condition, _rule(condition, words))
 
     @property
     def asks_age(self) -> bool:
@@ -177,10 +176,11 @@ class Question:
 
 def _rule(condition: Condition, words: Mapping[str, Any]) -> Rule | None:
     """None where no word of it is given."""
-    given: dict[str, Any] = {name: value for name in RULE_WORDS if (value := whole(words.get(name), name)) is not None}
-    if not given:
+    given = {name: words.get(name) for name in COUNT_WORDS}
+    if all(value in (None, "") for value in given.values()):
         return None
-    return Rule(**given, count_in_flight=condition.count_in_flight, count_delayed=condition.count_delayed)
+    counted = {"count_in_flight": condition.count_in_flight, "count_delayed": condition.count_delayed}
+    return rule_of({**given, **counted})
 
 
 def plain(value: Any) -> Any:

@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
+from airflow_transient.core.reading import text, truth, whole
 from airflow_transient.errors import SpecError
 
 #: A burst is no larger without the author's word: the ECS Scheduler promised this limit, and its code did not keep it.
@@ -114,7 +116,20 @@ class Rule:
 
     @property
     def limit(self) -> int:
-        return min(self.max_count or self.hard_cap, self.hard_cap)
+        return self.max_count or self.hard_cap
+
+
+#: The author's words for a rule: those that say how many, which a sensor takes as well, and the rest.
+COUNT_WORDS = ("task_count", "messages_per_task", "max_count", "hard_cap", "activation")
+RULE_WORDS = (*COUNT_WORDS, "count_in_flight", "count_delayed", "top_up", "strategy", "claim_seconds")
+
+
+def rule_of(words: Mapping[str, Any]) -> Rule:
+    """The rule that an author's words make; what is not given is the default. Raises SpecError."""
+    numbers = {name: whole(words.get(name), name) for name in (*COUNT_WORDS, "claim_seconds")}
+    switches = {name: truth(words.get(name), name) for name in ("count_in_flight", "count_delayed", "top_up")}
+    said: dict[str, Any] = {**numbers, **switches, "strategy": text(words.get("strategy"), "strategy")}
+    return Rule(**{name: value for name, value in said.items() if value is not None})
 
 
 @dataclass(frozen=True)

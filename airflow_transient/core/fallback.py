@@ -72,6 +72,9 @@ REFUSALS: dict[str, Scope] = {
     "RequestTimeoutException": Scope.UNCLEAR,
 }
 
+#: Refusals of a call and not of what it asks for: made before AWS looks at the token, so an earlier call may have come.
+CALL_ITSELF = (Scope.SPEC, Scope.ACCESS)
+
 
 def scope_of(code: str | None, status: int | None) -> Scope:
     """What a refusal speaks of. No code and no status: the answer never came."""

@@ -23,7 +23,7 @@ HAND_ON_AFTER = timedelta(minutes=20)
 @dataclass(frozen=True)
 class Rules:
     """
-    What one kind of compute's sightings mean; `sighting` is the kind's own class of them.
+    What one kind of compute's sightings mean; `sighting` is the kind's own class of them, `stopped` AWS's word.
 
     `hands_on`: whether what has ended is written down while others run. An instance's receipt stays where it is.
     """
@@ -33,11 +33,12 @@ class Rules:
     to_stop: Callable[[Launch, Sequence[Any], Mapping[str, Member], datetime], dict[str, tuple[str, ...]]]
     in_words: Callable[[Launch, Any, datetime], str]
     hands_on: bool
+    stopped: str
 
 
 RULES: dict[str, Rules] = {
-    "ec2": Rules(ec2.Ec2Sighting, ec2.judge_member, ec2.to_stop, ec2.in_words, hands_on=False),
-    "ecs": Rules(ecs.EcsSighting, ecs.judge_member, ecs.to_stop, ecs.in_words, hands_on=True),
+    "ec2": Rules(ec2.Ec2Sighting, ec2.judge_member, ec2.to_stop, ec2.in_words, hands_on=False, stopped="terminated"),
+    "ecs": Rules(ecs.EcsSighting, ecs.judge_member, ecs.to_stop, ecs.in_words, hands_on=True, stopped="stopped"),
 }
 
 

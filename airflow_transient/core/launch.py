@@ -14,10 +14,14 @@ from airflow_transient.core.ecs.terms import Terms
 
 #: Why a launch was stopped, as its members' tags tell whoever looks next, with Airflow or without.
 BY_REQUEST, AT_DEADLINE, NEVER_BOOTED, CALLED_OFF = "request", "deadline", "never-booted", "called-off"
+#: By somebody who wanted no other in its place: unlike after BY_REQUEST, a next try tells that and launches nothing.
+BY_PERSON = "person"
 
 #: The tags that make a launch findable without Airflow; keys are read by the reaper and by people.
 TAG_PREFIX = "transient:"
 MANAGED_BY = "airflow_transient"
+#: Left on a machine that one of us stops: why.
+STOPPED_BY = TAG_PREFIX + "stopped-by"
 
 
 @dataclass(frozen=True)

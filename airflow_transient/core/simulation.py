@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from airflow_transient.core.depth import CLAIM_WINDOW, Depth, Live, Rule, size
+from airflow_transient.core.depth import Depth, Live, Rule, size
 from airflow_transient.core.trace import Trace
 from airflow_transient.errors import SpecError
 
@@ -33,7 +33,6 @@ class Model:
     :param lag_seconds: the counters are so old.
     :param poll_seconds: from one look at the counters to the next; the first is at 0.
     :param until_empty: a task goes on till it finds no message; else it ends after `messages_per_task` of them.
-    :param claim_seconds: as long after a task began or ended, its receives or deletes are taken to be missing.
     """
 
     start_seconds: float = 60
@@ -41,10 +40,9 @@ class Model:
     lag_seconds: float = 60
     poll_seconds: float = 60
     until_empty: bool = False
-    claim_seconds: float = CLAIM_WINDOW.total_seconds()
 
     def __post_init__(self) -> None:
-        for name in ("start_seconds", "work_seconds", "lag_seconds", "claim_seconds"):
+        for name in ("start_seconds", "work_seconds", "lag_seconds"):
             if not 0 <= (value := getattr(self, name)) < math.inf:
                 raise SpecError(f"{name} is {value}: it must be 0 or more")
         if not 0 < self.poll_seconds < math.inf:
@@ -129,7 +127,7 @@ class _World:
         self.longest_wait = 0.0
         self.pending, self.working = 0, 0
         self.launched, self.wasted, self.most, self.task_seconds = 0, 0, 0, 0.0
-        self.began, self.ended = _Window(model.claim_seconds), _Window(model.claim_seconds)
+        self.began, self.ended = _Window(rule.claim_seconds), _Window(rule.claim_seconds)
         self.counters: deque[tuple[float, int, int]] = deque([(-math.inf, 0, 0)])
         self.samples: list[Sample] = []
         self.polls = 0
@@ -217,7 +215,7 @@ class _World:
         if count:
             self._launch(count)
         self.samples.append(Sample(self.now, self.visible, self.pending + self.working))
-        settled = self.changed + max(self.model.lag_seconds, self.model.claim_seconds)
+        settled = self.changed + max(self.model.lag_seconds, self.rule.claim_seconds)
         if self.due or self.now < settled:
             self._poll_again()
 

@@ -15,6 +15,10 @@ _SECRET = re.compile(r"(arn:aws[a-z-]*:(secretsmanager|ssm):[a-z0-9-]+:\d{12}:(s
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/\S+\Z")
 _BUCKET = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(.*))?\Z", re.DOTALL)
 
+#: What AWS takes on one thing, and how many of those we may need: Name, the nine of LaunchKey.tags, hold-until (no
+#: ECS task has that one, which may have unattended), stopped-by, the reaper's orphan-since and a person's keep.
+MAX_TAGS, OUR_TAGS = 50, 14
+
 
 @dataclass(frozen=True)
 class Pool:
@@ -75,8 +79,9 @@ def check_variables(environment: Mapping[str, str], secrets: Mapping[str, str]) 
 
 
 def check_tags(tags: Mapping[str, str]) -> None:
-    if len(tags) > 40:
-        raise SpecError(f"{len(tags)} tags: AWS takes 50 and ours need 10, so 40 is the most")
+    if len(tags) > MAX_TAGS - OUR_TAGS:
+        most = MAX_TAGS - OUR_TAGS
+        raise SpecError(f"{len(tags)} tags: AWS takes {MAX_TAGS} and ours need {OUR_TAGS}, so {most} is the most")
     for name, value in tags.items():
         if name.lower().startswith(("aws:", TAG_PREFIX)):
             raise SpecError(f"tag {name!r}: names that start with aws: or {TAG_PREFIX} are taken")

@@ -14,7 +14,7 @@ from typing import Any
 
 from airflow_transient import errors
 from airflow_transient.core.fallback import Scope
-from airflow_transient.core.launch import AT_DEADLINE, BY_REQUEST, CALLED_OFF, NEVER_BOOTED
+from airflow_transient.core.launch import AT_DEADLINE, BY_PERSON, BY_REQUEST, CALLED_OFF, NEVER_BOOTED
 
 #: A stop that AWS has accepted shows within minutes; after that the machine is reported as still there.
 STOP_GRACE = timedelta(minutes=10)
@@ -67,6 +67,7 @@ SEVERITY = (
 #: Why we stopped it ourselves -> what that was.
 MARKS: dict[str | None, Outcome] = {
     BY_REQUEST: Outcome.STOPPED,
+    BY_PERSON: Outcome.STOPPED,
     AT_DEADLINE: Outcome.OVERDUE,
     NEVER_BOOTED: Outcome.BOOT_FAILED,
     CALLED_OFF: Outcome.CALLED_OFF,
@@ -76,7 +77,7 @@ WHAT_NEXT: dict[Outcome, str] = {
     Outcome.FAILED: "Read the job's log.",
     Outcome.BOOT_FAILED: "The job was never reached: the reason above says whose move it is.",
     Outcome.INTERRUPTED: "AWS took the machine back; another try starts anew.",
-    Outcome.STOPPED: "Somebody ended it through AWS's API; CloudTrail knows who.",
+    Outcome.STOPPED: "Somebody ended it: Airflow's audit log knows who, or CloudTrail if it was through AWS's API.",
     Outcome.CALLED_OFF: "It was stopped because another member had failed.",
     Outcome.OVERDUE: "Raise max_runtime, or find out what the job was waiting for.",
     Outcome.LOST: "Nobody can say how the job ended.",
@@ -88,6 +89,8 @@ WHAT_NEXT_FOR: dict[tuple[str, Outcome], str] = {
     ),
     ("ec2", Outcome.LOST): "Nobody can say how the job ended: give `results`, so that it can leave a receipt.",
 }
+#: The kinds whose jobs leave receipts, and may hand back a result with them.
+REPORTING = frozenset({"ec2"})
 
 
 @dataclass(frozen=True)
@@ -230,7 +233,7 @@ class Verdict:
         }
         if self.open:
             said["open"] = list(self.open)
-        if self.kind != "ec2":
+        if self.kind not in REPORTING:
             return said
         if faults := [m.result_error for m in self.members if m.result_error]:
             said["result_error"] = faults[0]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from airflow_transient.core.judging import RULES
 from airflow_transient.core.launch import Launch
-from airflow_transient.core.verdict import Verdict
+from airflow_transient.core.verdict import REPORTING, Verdict
 
 
 def in_short(ids: Sequence[str]) -> str:
@@ -15,12 +16,12 @@ def in_short(ids: Sequence[str]) -> str:
 
 def stopped_in_words(launch: Launch) -> str:
     """AWS's word for it."""
-    return "terminated" if launch.kind == "ec2" else "stopped"
+    return RULES[launch.kind].stopped
 
 
 def launched_in_words(launch: Launch) -> str:
     deadline = f"{launch.deadline:%Y-%m-%d %H:%M:%S} UTC"
-    if launch.kind == "ec2":
+    if launch.kind in REPORTING:
         return f"launched {in_short(launch.ids)} in {_where(launch)}, deadline {deadline}{_report(launch)}"
     return f"launched {len(launch.ids)} in {_where(launch)}, deadline {deadline}: {in_short(launch.ids)}"
 

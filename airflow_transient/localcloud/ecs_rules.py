@@ -1,14 +1,15 @@
 """What ECS refuses of RunTask, DescribeTasks and ListTasks, where moto says yes: one small rule each.
 
 A rule looks at the request and at what exists, and raises `Refused` with AWS's code, or returns. Where the words are
-not in AWS's model or documentation they are those that users report.
+not in AWS's model or documentation they are those that users report. `spread` says which
+capacity provider gets which task.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from airflow_transient.localcloud.ecs_tasks import FARGATE, Definition
@@ -128,6 +129,22 @@ def launch_type(request: Request, provider: str | None) -> str:
     if provider in FARGATE:
         return "FARGATE"
     return str(request.get("launchType") or "EC2")
+
+
+def spread(strategy: Sequence[Mapping[str, Any]], count: int) -> list[str]:
+    """Which capacity provider each of so many tasks goes to: the base first, then by weight."""
+    placed: list[str] = []
+    for each in strategy:
+        placed += [each["capacityProvider"]] * int(each.get("base") or 0)
+    weights = {each["capacityProvider"]: int(each.get("weight") or 0) for each in strategy}
+    if not any(weights.values()):  # AWS takes a strategy of one without a weight
+        weights = dict.fromkeys(weights, 1)
+    got = dict.fromkeys(weights, 0)
+    while len(placed) < count:
+        name = min((name for name in weights if weights[name]), key=lambda name: (got[name] + 1) / weights[name])
+        got[name] += 1
+        placed.append(name)
+    return placed[:count]
 
 
 def describe_tasks(request: Request) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
@@ -283,19 +283,3 @@ def _platform(request: Mapping[str, Any]) -> str:
 
 def _now() -> datetime:
     return datetime.now(timezone.utc)
-
-
-def spread(strategy: Sequence[Mapping[str, Any]], count: int) -> list[str]:
-    """Which capacity provider each of so many tasks goes to: the base first, then by weight."""
-    placed: list[str] = []
-    for each in strategy:
-        placed += [each["capacityProvider"]] * int(each.get("base") or 0)
-    weights = {each["capacityProvider"]: int(each.get("weight") or 0) for each in strategy}
-    if not any(weights.values()):  # AWS takes a strategy of one without a weight
-        weights = dict.fromkeys(weights, 1)
-    got = dict.fromkeys(weights, 0)
-    while len(placed) < count:
-        name = min((name for name in weights if weights[name]), key=lambda name: (got[name] + 1) / weights[name])
-        got[name] += 1
-        placed.append(name)
-    return placed[:count]

@@ -14,15 +14,7 @@ from typing import Any
 from airflow_transient.localcloud import ecs_book, ecs_rules, fault_answers, moto_needs, moto_reads
 from airflow_transient.localcloud.container_python import ContainerPython
 from airflow_transient.localcloud.ecs_book import Conflict, TaskBook
-from airflow_transient.localcloud.ecs_tasks import (
-    FARGATE,
-    HOST_LOST,
-    INTERRUPTED,
-    Definition,
-    Place,
-    Task,
-    spread,
-)
+from airflow_transient.localcloud.ecs_tasks import FARGATE, HOST_LOST, INTERRUPTED, Definition, Place, Task
 from airflow_transient.localcloud.errors import Refused
 from airflow_transient.localcloud.faults import Faults
 from airflow_transient.localcloud.moto_reads import ACCOUNT, MotoRegion
@@ -83,7 +75,7 @@ class Ecs:
         if not strategy and not request.get("launchType"):
             strategy = moto_cluster.default_capacity_provider_strategy
         count = int(request.get("count", 1))
-        providers = spread(strategy, count) if strategy else [None] * count
+        providers = ecs_rules.spread(strategy, count) if strategy else [None] * count
         return self._place(cluster, definition, request, providers, network)
 
     def _place(

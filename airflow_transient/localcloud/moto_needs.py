@@ -15,7 +15,7 @@ from airflow_transient.localcloud import awslogs, moto_reads
 from airflow_transient.localcloud.console import Console
 from airflow_transient.localcloud.ecs_tasks import Container, Task
 from airflow_transient.localcloud.moto_reads import ACCOUNT
-from airflow_transient.localcloud.task_run import Sink
+from airflow_transient.localcloud.task_output import Sink
 
 REFUSED = (
     "ResourceInitializationError: unable to pull secrets or registry auth: execution resource retrieval failed: unable "

@@ -81,15 +81,27 @@ def _not_yet(environ: Environ, start_response: Callable[..., Any]) -> Iterable[b
 
 
 def _one_at_a_time(inner: Wsgi, lock: threading.RLock) -> Wsgi:
-    """EC2 requests and guests change the same objects: never two at once."""
+    """
+    EC2 requests and guests change the same objects: never two at once.
+
+    Nor a conditional write to S3: moto looks at the ETag and then writes, and another one comes in between.
+    """
 
     def app(environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
-        if "/ec2/aws4_request" not in environ.get("HTTP_AUTHORIZATION", ""):
+        if not _is_for_ec2(environ) and not _is_conditional_write(environ):
             return inner(environ, start_response)
         with lock:
             return list(inner(environ, start_response))
 
     return app
+
+
+def _is_for_ec2(environ: Environ) -> bool:
+    return "/ec2/aws4_request" in environ.get("HTTP_AUTHORIZATION", "")
+
+
+def _is_conditional_write(environ: Environ) -> bool:
+    return environ["REQUEST_METHOD"] == "PUT" and bool({"HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH"} & set(environ))
 
 
 def _warm_up() -> None:

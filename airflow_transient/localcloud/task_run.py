@@ -1,4 +1,4 @@
-"""The host's side of a task: its sandbox, its containers' output, and the orders that start and stop them.
+"""The host's side of a task: its sandbox, and the orders that start and stop them.
 
 Law: the thread that starts a sandbox lives as long as it, as in guest.py. What a container starts or stops for is
 decided by ecs_containers.py; what became of it is kept in its Task.
@@ -26,6 +26,7 @@ from airflow_transient.localcloud.ecs_containers import Ending, Phase
 from airflow_transient.localcloud.ecs_tasks import Container, Task
 from airflow_transient.localcloud.guest import bury, end_sandbox, enter
 from airflow_transient.localcloud.runner import Host
+from airflow_transient.localcloud.task_output import Outputs, Sink
 from airflow_transient.localcloud.task_troubles import (
     CUT_DOWN,
     HOPELESS,
@@ -55,12 +56,6 @@ class Around:
     delay: float = 0.0
 
 
-@dataclass(frozen=True)
-class Sink:
-    write: Callable[[bytes], None]
-    end: Callable[[], None]
-
-
 class TaskRun(threading.Thread):
     def __init__(self, around: Around, task: Task, trouble: Trouble, forget: Callable[[TaskRun], None]) -> None:
         super().__init__(name=f"task-{task.id}", daemon=True)
@@ -71,7 +66,7 @@ class TaskRun(threading.Thread):
         self._writing = threading.Lock()
         self._heard = b""
         self._lost = False
-        self._outputs: dict[int, tuple[str, Sink]] = {}
+        self._outputs = Outputs(self.room)
         self._secrets: dict[str, Mapping[str, str]] = {}
         self._kill_at: dict[str, float] = {}
         self._cut_at = float("inf")
@@ -137,9 +132,7 @@ class TaskRun(threading.Thread):
         if self._task.ending is not None:
             return
         for number, (container, sink) in enumerate(zip(self._task.containers, sinks, strict=True)):
-            output = os.open(self.room / f"output{number}", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-            stack.callback(os.close, output)
-            self._outputs[output] = (container.rule.name, sink)
+            stack.callback(os.close, self._outputs.open(number, container.rule.name, sink))
         process = self._open_sandbox()
         stack.callback(bury, process)
         self._process = process
@@ -147,7 +140,7 @@ class TaskRun(threading.Thread):
             self._listen(process, metadata)
         end_sandbox(process)
         for output in self._outputs:
-            self._drain(output, last=True)
+            self._outputs.drain(output, last=True)
         if self._task.ending is None and not any(each.ran for each in self._task.states.values()):
             self._fail_to_start(NO_SANDBOX)
 
@@ -161,8 +154,7 @@ class TaskRun(threading.Thread):
 
     def _prepare(self, stack: ExitStack) -> socket.socket:
         (self.room / "root").mkdir(parents=True)
-        for number in range(len(self._task.containers)):
-            os.mkfifo(self.room / f"output{number}", 0o600)
+        self._outputs.make(len(self._task.containers))
         metadata = stack.enter_context(socket.socket(socket.AF_UNIX))
         metadata.bind(str(self.room / "metadata"))
         metadata.listen(64)
@@ -197,7 +189,7 @@ class TaskRun(threading.Thread):
                     return
                 for source in sources:
                     if source in self._outputs:
-                        self._drain(source)
+                        self._outputs.drain(source)
                 if metadata.fileno() in sources:
                     imds.serve_replies(metadata.accept()[0], self._reply)
                 if (news in sources and not self._hear(news)) or self._step():
@@ -213,14 +205,6 @@ class TaskRun(threading.Thread):
         view = task_metadata.view(self._task, lambda: self._around.keys(self._task))
         return task_metadata.answer(view, method, path)
 
-    def _drain(self, output: int, *, last: bool = False) -> None:
-        _, sink = self._outputs[output]
-        with suppress(BlockingIOError):
-            for _ in range(64):  # then somebody else gets a turn, however much it prints
-                sink.write(os.read(output, 65536))
-        if last:
-            sink.end()
-
     def _hear(self, news: int) -> bool:
         """What the agent says; False at the end of file, when the sandbox is gone."""
         data = os.read(news, 65536)
@@ -231,19 +215,13 @@ class TaskRun(threading.Thread):
                 self._task.started(said["started"])
             elif "ended" in said:
                 self._kill_at.pop(said["ended"], None)
-                self._flush(said["ended"])
+                self._outputs.flush(said["ended"])
                 self._task.ended(said["ended"], said["code"])
             elif "failed" in said:
                 command = task_orders.command(self._task.named(said["failed"]))[0]
                 why = NOT_STARTED.format(command=command, why=said["why"])
                 self._task.failed(said["failed"], why, ends=True)
         return bool(data)
-
-    def _flush(self, name: str) -> None:
-        """Whoever sees that it ended sees all it printed."""
-        for output, (container, _) in self._outputs.items():
-            if container == name:
-                self._drain(output, last=True)
 
     # --- orders -----------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from airflow_transient.core.ec2.spec import Ec2Spec
 from airflow_transient.errors import SpecError
 from airflow_transient.links.ec2 import InstanceLink, LogLink
 from airflow_transient.operators.launch import LaunchOperator
+from airflow_transient.operators.literals import all_plain, is_kept
 
 _SCRIPT_FILES = (".sh", ".py")
 
@@ -35,7 +36,7 @@ class TransientEc2Operator(LaunchOperator):
 
     :param command: text for bash, or a list of arguments that no shell touches. Exactly one of command and script.
     :param script: a script's text, starting with ``#!``; or the path of a ``.sh`` or ``.py`` file beside the DAG file,
-        whose content is used as it is, without templating.
+        whose content is used as it is, without templating. A ``literal`` (``airflow.sdk``) is always the text.
     :param image_id: ``ami-…``.
     :param image_ssm_parameter: the SSM parameter that holds the image id, such as
         ``/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-x86_64``.
@@ -133,6 +134,7 @@ class TransientEc2Operator(LaunchOperator):
         super().__init__(**kwargs)
         self.command = command
         self.script = script
+        self._script_is_text = is_kept(script)
         self.image_id = image_id
         self.image_ssm_parameter = image_ssm_parameter
         self.image_name = image_name
@@ -160,12 +162,12 @@ class TransientEc2Operator(LaunchOperator):
         words = {
             name: getattr(self, name) for name in self.template_fields if name not in ("aws_conn_id", "region_name")
         }
-        return Ec2Spec.of(**words | {"script": self._script_text()})
+        return Ec2Spec.of(**all_plain(words | {"script": self._script_text()}))
 
-    def _script_text(self) -> str | None:
+    def _script_text(self) -> Any:
         """A path is read here and not through `template_ext`, which would apply to every templated string."""
-        named = self.script
-        if not isinstance(named, str) or "\n" in named.strip() or not named.strip().endswith(_SCRIPT_FILES):
+        named: Any = self.script
+        if self._script_is_text or not _is_path(named):
             return named
         dag = self.get_dag()
         folder = Path(dag.fileloc).parent if dag and dag.fileloc else Path.cwd()
@@ -176,3 +178,7 @@ class TransientEc2Operator(LaunchOperator):
             raise SpecError(f"script {named!r} cannot be read: {error.strerror} ({path})") from error
         except UnicodeDecodeError as error:
             raise SpecError(f"script {named!r} is not UTF-8 text: {error}") from error
+
+
+def _is_path(named: Any) -> bool:
+    return isinstance(named, str) and "\n" not in named.strip() and named.strip().endswith(_SCRIPT_FILES)

@@ -14,13 +14,13 @@ from airflow_transient.core.depth import CLAIM_WINDOW, HARD_CAP, Size
 from airflow_transient.core.ecs.spec import RULE_WORDS, EcsSpec, rule_of
 from airflow_transient.core.fallback import Scope
 from airflow_transient.core.intent import Intent, Refusal
-from airflow_transient.core.reading import is_literal
 from airflow_transient.core.verdict import Verdict
 from airflow_transient.errors import CapacityError
 from airflow_transient.hooks.aws import TransientHook
 from airflow_transient.links.ecs import FailedTaskLink, TaskLogLink, TasksLink
 from airflow_transient.operators.journal import Journal
 from airflow_transient.operators.launch import LaunchOperator
+from airflow_transient.operators.literals import all_plain, all_written
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -212,13 +212,13 @@ class EcsBurstOperator(LaunchOperator):
         """What is wrong already as it is written is said where the DAG file is parsed."""
         words = self._words()
         rule = {name: words[name] for name in RULE_WORDS}
-        if is_literal(rule):
-            rule_of(rule)
-        if is_literal(words):
-            EcsSpec.of(**words)
+        if all_written(rule):
+            rule_of(all_plain(rule))
+        if all_written(words):
+            EcsSpec.of(**all_plain(words))
 
     def make_spec(self) -> EcsSpec:
-        return replace(EcsSpec.of(**self._words()), unattended=not self.wait_for_completion)
+        return replace(EcsSpec.of(**all_plain(self._words())), unattended=not self.wait_for_completion)
 
     def sized(self, context: Context, spec: Any, journal: Journal, intent: Intent) -> tuple[Any, Intent]:
         """As many as were wanted when this launch was sized, or as many as are wanted now."""
@@ -264,9 +264,14 @@ class EcsBurstOperator(LaunchOperator):
     def _wait(self, context: Context, journal: Journal, launcher: Launcher, launch: Launch, here: bool = False) -> Any:
         if self.wait_for_completion:
             return super()._wait(context, journal, launcher, launch, here)
-        said, intent = launch.to_dict(), journal.last
-        told = {name: said[name] for name in ("token", "ids", "region", "deadline")}
-        return {"outcome": "launched", "wanted": intent.wanted if intent else None, **told}
+        return launched(launch, journal.last)
+
+
+def launched(launch: Launch, intent: Intent | None) -> dict[str, Any]:
+    """What a task tells that does not wait for what it has launched."""
+    said = launch.to_dict()
+    told = {name: said[name] for name in ("token", "ids", "region", "deadline")}
+    return {"outcome": "launched", "wanted": intent.wanted if intent else None, **told}
 
 
 def _moved_on(spec: EcsSpec, intent: Intent) -> tuple[Refusal, ...]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from abc import abstractmethod
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -17,12 +16,15 @@ from airflow.sdk.exceptions import AirflowTaskTimeout
 from airflow_transient.core.intent import Intent, Move, State
 from airflow_transient.core.launch import AT_DEADLINE, Launch
 from airflow_transient.core.verdict import Outcome, Verdict, killed
-from airflow_transient.core.words import ended_in_words, in_short, launched_in_words, stopped_in_words
-from airflow_transient.errors import AccessError, LaunchError, SpecError, Stopped, TransientError
+from airflow_transient.core.words import in_short, launched_in_words, stopped_in_words
+from airflow_transient.errors import AccessError, LaunchError, SpecError, TransientError
 from airflow_transient.hooks.aws import DEFAULT_CONN_ID, TransientHook
 from airflow_transient.links.launch import LAUNCH_KEY, VERDICT_KEY
 from airflow_transient.operators.exit_codes import ExitCodes
 from airflow_transient.operators.journal import Journal
+from airflow_transient.operators.secrets import refuse_masked
+from airflow_transient.operators.telling import lines_of
+from airflow_transient.operators.waiting import WorkerWait
 from airflow_transient.retry import transient_retry_policy
 from airflow_transient.triggers.launch import LaunchTrigger
 
@@ -33,8 +35,6 @@ if TYPE_CHECKING:
     from airflow_transient.aws.launcher import Launcher
 
 ON_KILL = ("terminate", "leave")
-#: Of so many members that failed the end of the log is read.
-EXPLAINED = 5
 #: How often a launch whose trigger died gets another one; after that a worker waits for it.
 MAX_RESUMED = 5
 
@@ -84,9 +84,7 @@ class LaunchOperator(BaseOperator):
         self.poll_interval = poll_interval
         self.kill = on_kill
         self.exit_codes = ExitCodes.of(retry_on_exit_codes, fail_on_exit_codes, skip_on_exit_codes)
-        # on_kill runs inside a signal handler, where asking Airflow may deadlock: all it needs is here.
-        self._live: tuple[Launcher, Launch] | None = None
-        self._killed = False
+        self._here = WorkerWait(poll_interval)
 
     @abstractmethod
     def make_spec(self) -> Any:
@@ -101,11 +99,18 @@ class LaunchOperator(BaseOperator):
         return None, verdict
 
     def execute(self, context: Context) -> Any:
-        spec = self.make_spec()
-        _refuse_masked(spec.secret_free_words())
-        journal = Journal(context, fresh=True)
+        spec = self._checked_spec()
+        journal = self._journal(context, fresh=True)
         with self._ending_with_us(journal):
             return self._journey(context, spec, journal)
+
+    def _checked_spec(self) -> Any:
+        spec = self.make_spec()
+        refuse_masked(spec.secret_free_words())
+        return spec
+
+    def _journal(self, context: Context, fresh: bool = False) -> Journal:
+        return Journal(context, fresh)
 
     @contextmanager
     def _ending_with_us(self, journal: Journal) -> Iterator[None]:
@@ -125,13 +130,16 @@ class LaunchOperator(BaseOperator):
         return self._launch_and_wait(context, spec, journal, intent)
 
     def _launch_and_wait(self, context: Context, spec: Any, journal: Journal, intent: Intent) -> Any:
-        launch = self._launch(spec, journal, self._launcher(self.region_name), intent)
+        launch = self._launch(spec, journal, self._launcher(self._region_of(intent)), intent)
         self._arm_kill_schedule(spec, launch)
+        return self._look_after(context, journal, launch)
+
+    def _look_after(self, context: Context, journal: Journal, launch: Launch) -> Any:
         context["ti"].xcom_push(LAUNCH_KEY, launch.to_dict())
         return self._wait(context, journal, self._launcher(launch.region), launch)
 
     def execute_complete(self, context: Context, event: Any = None, **_: Any) -> Any:
-        launch, journal = Launch.from_dict(event["launch"]), Journal(context)
+        launch, journal = Launch.from_dict(event["launch"]), self._journal(context)
         with self._ending_with_us(journal):
             launcher = self._launcher(launch.region)
             return self._go_on(context, journal, launcher, launch, Verdict.from_dict(event))
@@ -142,10 +150,10 @@ class LaunchOperator(BaseOperator):
         if intent is None or intent.launch is None:
             return self._tell(context, journal, launcher, launch, verdict)
         earlier, intent = intent.ended, intent.handed_on(verdict.members)
-        if verdict.open:
+        if verdict.open and intent.launch:
             journal.write(intent)
             self.log.info("%d have ended, %d still run", len(intent.ended), len(verdict.open))
-            return self._wait(context, journal, launcher, replace(launch, ids=verdict.open, ecs=_terms(intent)))
+            return self._wait(context, journal, launcher, intent.launch)
         again, verdict = self.settle(journal, intent, verdict.joined(earlier, intent.need))
         if again:
             journal.write(again)
@@ -157,12 +165,17 @@ class LaunchOperator(BaseOperator):
         """What exists is looked at where it was launched, whatever `region_name` has become since."""
         return TransientHook(self.aws_conn_id, region_name).launcher(self.kind)
 
+    def _region_of(self, intent: Intent) -> str | None:
+        """What has begun in a region goes on there."""
+        begun = intent.request.launch if intent.request else intent.launch
+        return begun.region if begun else self.region_name
+
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Airflow resumes here when the trigger died or timed out, too: the launch lives on, so it is looked after."""
         if next_method != TRIGGER_FAIL_REPR:
             return super().resume_execution(next_method, next_kwargs, context)
         why = (next_kwargs or {}).get("error")
-        journal = Journal(context)
+        journal = self._journal(context)
         intent = journal.read()
         if intent is None or intent.launch is None:
             return super().resume_execution(next_method, next_kwargs, context)
@@ -189,8 +202,11 @@ class LaunchOperator(BaseOperator):
         if move is Move.STOP_AND_LAUNCH:  # a kill may have been cut short: some are stopped, and some are not
             self._stop(intent, "killed before" if was_killed else "cleared")
         if move in (Move.STOP_AND_LAUNCH, Move.LAUNCH_ANEW):
-            return intent.anew(journal.max_tries)
+            return self._anew(journal, intent)
         return replace(intent, refusals=(), rounds=0)
+
+    def _anew(self, journal: Journal, intent: Intent) -> Intent:
+        return intent.anew(journal.max_tries)
 
     def _was_killed(self, intent: Intent) -> bool:
         launch = intent.launch
@@ -218,7 +234,8 @@ class LaunchOperator(BaseOperator):
     def _launch(self, spec: Any, journal: Journal, launcher: Launcher, intent: Intent) -> Launch:
         from airflow_transient.aws.placing import Placing
 
-        if intent.launch and intent.state is not State.DRAWN:
+        # Asked for and without an answer, it is asked again, though a part may have come from elsewhere.
+        if intent.launch and intent.state is State.PLACED:
             self.log.info("adopted %s, launched by an earlier try", in_short(intent.launch.ids))
             return intent.launch
         placing = Placing(journal.owner, journal.try_number, journal.write, self.log.warning, _now)
@@ -255,36 +272,11 @@ class LaunchOperator(BaseOperator):
             return self._go_on(context, journal, launcher, launch, Verdict(launch.token, (), kind=launch.kind))
         if self.deferrable and not here:
             self.defer(trigger=self._trigger(launch), method_name="execute_complete")
-        self._live = launcher, launch
-        if self._killed:  # while it was being launched
-            launcher.stop(launch)
-        return self._go_on(context, journal, launcher, launch, self._wait_here(launcher, launch))
+        verdict = self._here.wait(launcher, launch, lambda words: self.log.info("%s", words))
+        return self._go_on(context, journal, launcher, launch, verdict)
 
     def _trigger(self, launch: Launch) -> LaunchTrigger:
         return LaunchTrigger(launch.to_dict(), self.aws_conn_id, self.poll_interval, self.kill)
-
-    def _wait_here(self, launcher: Launcher, launch: Launch) -> Verdict:
-        from airflow_transient.aws.watching import Watch
-
-        watch, said = Watch(launcher, launch), None
-        while not self._killed:
-            verdict, words = watch.look(_now())
-            if words != said:
-                self.log.info("%s", words)
-                said = words
-            for line in watch.new_lines():
-                self.log.info("%s", line)
-            if verdict:
-                return verdict
-            self._pause()
-        launcher.stop(launch)  # on_kill's five seconds may not have been enough for all
-        raise Stopped(f"launch {launch.token}: the task was killed; {stopped_in_words(launch)} {in_short(launch.ids)}")
-
-    def _pause(self) -> None:
-        """In short slices: a signal handler returns into the sleep it interrupted."""
-        end = time.monotonic() + self.poll_interval
-        while not self._killed and (left := end - time.monotonic()) > 0:
-            time.sleep(min(left, 0.5))
 
     def _tell(
         self, context: Context, journal: Journal, launcher: Launcher, launch: Launch, verdict: Verdict
@@ -294,12 +286,8 @@ class LaunchOperator(BaseOperator):
         if intent := journal.read():
             journal.write(intent.told(said))
         tell = self.log.info if verdict.outcome is Outcome.SUCCEEDED else self.log.warning
-        for line in verdict.lines():
+        for line in lines_of(launcher, launch, verdict, said):
             tell("%s", line)
-        for member in said["failed"][:EXPLAINED]:
-            for line in self._explained(launcher, launch, member):
-                tell("%s", line)
-        self.log.info("%s", ended_in_words(verdict))
         if verdict.outcome is not Outcome.SUCCEEDED:
             context["ti"].xcom_push(VERDICT_KEY, {name: said[name] for name in said if name != "members"})
             context["ti"].xcom_push(LAUNCH_KEY, {**launch.to_dict(), "failed": verdict.worst.id})
@@ -307,37 +295,11 @@ class LaunchOperator(BaseOperator):
         verdict.raise_for_outcome()
         return said
 
-    def _explained(self, launcher: Launcher, launch: Launch, member: dict[str, Any]) -> list[str]:
-        """The tail of its log, which goes into the XCom as well."""
-        member["log_tail"] = list(launcher.explain(launch, member["id"]))
-        return [f"{member['id']}:", *member["log_tail"]] if member["log_tail"] else []
-
     def on_kill(self) -> None:
-        """Inside a signal handler, in five seconds; execute() goes on after it, and sees that it was killed."""
         if self.kill != "terminate" or self.deferrable:
             return  # in the short leg before a deferral the next try, the trigger and the reaper look after it
-        self._killed = True
-        if self._live:
-            launcher, launch = self._live
-            launcher.stop(launch)
-
-
-def _terms(intent: Intent) -> Any:
-    return intent.launch.ecs if intent.launch else None
+        self._here.kill()
 
 
 def _now() -> datetime:
     return datetime.now(timezone.utc)
-
-
-def _refuse_masked(words: Iterable[tuple[str, str]]) -> None:
-    """A connection's secret rendered into a job would be readable by everyone who may describe the instance."""
-    # The masker of this very task; Airflow has no public way to ask it.
-    from airflow.sdk.log import redact  # type: ignore[attr-defined]
-
-    for name, text in words:
-        if redact(text) != text:
-            raise SpecError(
-                f"{name} holds a value that Airflow masks as a secret; it would be readable in the user data. Keep it "
-                "in SSM or Secrets Manager and name the place in `secrets`"
-            )

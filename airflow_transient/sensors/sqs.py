@@ -19,7 +19,7 @@ from airflow_transient.errors import SpecError, TransientError
 from airflow_transient.hooks.aws import DEFAULT_CONN_ID
 from airflow_transient.retry import transient_retry_policy
 from airflow_transient.sensors.memory import Memory
-from airflow_transient.triggers.sqs import HOLDS, NOT_NOW, POLL_INTERVAL, TIMED_OUT, SqsDepthTrigger, make_reader
+from airflow_transient.triggers.depth import HOLDS, NOT_NOW, POLL_INTERVAL, TIMED_OUT, SqsDepthTrigger, make_reader
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from airflow_transient.aws.sqs import Reader
 
-TRIGGER = "airflow_transient.triggers.sqs.SqsDepthTrigger"
+TRIGGER = "airflow_transient.triggers.depth.SqsDepthTrigger"
 #: The trigger keeps the time; Airflow's own limit comes so much later, for when no trigger lives to keep it.
 GRACE = timedelta(minutes=1)
 

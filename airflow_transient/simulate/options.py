@@ -41,7 +41,7 @@ OPTIONS: dict[tuple[str, ...], dict[str, Any]] = {
         f"the counters are so old (default: {Model.lag_seconds:g})", type=float, metavar="S"
     ),
     ("--claim-seconds",): _number(
-        "So long after a task began or ended, the counters are taken not to show it", Model.claim_seconds, float
+        "So long after a task began or ended, the counters are taken not to show it", Rule.claim_seconds
     ),
     ("--plot",): _switch("Draw waiting messages and live tasks as text (on standard error with -o json)"),
     ("--svg",): {"help": "Draw them into this file, as SVG", "metavar": "FILE"},

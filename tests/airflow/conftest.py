@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 
 from airflow_transient.hooks.aws import TransientHook
@@ -26,3 +29,13 @@ def tasks(monkeypatch: pytest.MonkeyPatch) -> FakeEcsLauncher:
     fake = FakeEcsLauncher()
     monkeypatch.setattr(TransientHook, "launcher", lambda self, kind: fake)
     return fake
+
+
+@pytest.fixture
+def on_the_cloud(cloud: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Airflow's default connection leads to the local cloud, whose faults end with the test."""
+    for name, value in cloud.env.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", "aws://")
+    yield cloud
+    cloud.faults.clear()

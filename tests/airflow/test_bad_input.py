@@ -12,18 +12,11 @@ from airflow_transient import errors
 from airflow_transient.operators.ec2 import TransientEc2Operator
 from tests.airflow.stubs import context
 
-pytestmark = [pytest.mark.slow, pytest.mark.sandbox]
+pytestmark = [pytest.mark.slow, pytest.mark.sandbox, pytest.mark.usefixtures("on_the_cloud")]
 
 PARAMETER = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-x86_64"
 GOOD = {"task_id": "task", "command": "true", "image_ssm_parameter": PARAMETER, "instance_type": "t3.small"}
 NOISE = base64.b64encode(random.Random(7).randbytes(30_000)).decode()
-
-
-@pytest.fixture(autouse=True)
-def on_the_cloud(cloud: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in cloud.env.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", "aws://")
 
 
 @pytest.fixture(scope="module")

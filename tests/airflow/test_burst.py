@@ -266,8 +266,21 @@ def test_after_start_timeout_it_is_looked_for(tasks: FakeEcsLauncher, monkeypatc
     store = Store()
     launched_and_died(tasks, store)
     monkeypatch.setattr("airflow_transient.operators.launch._now", lambda: now() + timedelta(minutes=50))
+    asked = [*tasks.calls]
     trigger = away(operator().execute, context(store, try_number=2))
     assert (len(trigger.launch["ids"]), len(tasks.members)) == (3, 3)
+    assert tasks.calls == asked
+
+
+def test_what_is_found_whole_an_hour_later_is_told_as_it_is(
+    tasks: FakeEcsLauncher, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store()
+    launched_and_died(tasks, store)
+    monkeypatch.setattr("airflow_transient.operators.launch._now", lambda: now() + timedelta(hours=1))
+    trigger = away(operator(start_timeout=7200).execute, context(store, try_number=2))
+    assert len(trigger.launch["ids"]) == 3
+    assert "nobody can say" not in capsys.readouterr().out
 
 
 def test_what_is_found_of_it_an_hour_later_is_judged_and_the_rest_is_lost(

@@ -32,6 +32,11 @@ def test_it_terminates_every_member_at_the_deadline_and_deletes_itself() -> None
     assert asked["Target"]["Arn"] == "arn:aws:scheduler:::aws-sdk:ec2:terminateInstances"
 
 
+def test_a_machine_that_may_be_held_has_that_long() -> None:
+    (asked,) = schedules(replace(LAUNCH, hold_seconds=1800), ROLE)
+    assert asked["ScheduleExpression"] == "at(2026-11-21T13:30:00)"
+
+
 def test_each_task_is_stopped_at_the_deadline_with_the_reason_that_its_verdict_reads() -> None:
     asked = list(schedules(BURST, ROLE.replace("arn:aws:", "arn:aws-cn:")))
     assert [json.loads(each["Target"]["Input"]) for each in asked] == [

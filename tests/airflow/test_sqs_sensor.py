@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,37 +19,19 @@ from airflow.sdk.exceptions import (
     AirflowSkipException,
     TaskDeferred,
 )
+from airflow.sdk.module_loading import import_string
 from airflow.triggers.base import TaskSkippedEvent, TaskSuccessEvent, TriggerEvent
 
-from airflow_transient.core.depth import Depth, Unread
+from airflow_transient.core.depth import Unread
 from airflow_transient.errors import AccessError, SpecError
 from airflow_transient.sensors import sqs as sensors
 from airflow_transient.sensors.sqs import SqsDepthSensor
-from airflow_transient.triggers import sqs as triggers
-from airflow_transient.triggers.sqs import SqsDepthTrigger
-from tests.airflow.stubs import Store, context
+from airflow_transient.triggers import depth as triggers
+from airflow_transient.triggers.depth import SqsDepthTrigger
+from tests.airflow.stubs import Look, Queue, Store, context
+from tests.airflow_home import migrate
 
 NO_ANSWER = Unread("jobs", "throttled")
-Look = int | Unread | Exception
-
-
-class Queue:
-    """A reader whose looks are written down: how many are visible, no answer, or an error. The last one stays."""
-
-    def __init__(self) -> None:
-        self.looks: list[Look] = [0]
-        self.made = self.taken = 0
-
-    def __call__(self, aws_conn_id: Any, region_name: Any, question: Any) -> Queue:
-        self.made += 1
-        return self
-
-    def look(self, now: datetime) -> Any:
-        self.taken += 1
-        look = self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
-        if isinstance(look, Exception):
-            raise look
-        return look if isinstance(look, Unread) else (Depth("jobs", look, at=now),)
 
 
 @pytest.fixture
@@ -79,7 +65,8 @@ def rescheduled(ctx: Any = None, **words: Any) -> Any:
 def event_of(trigger: SqsDepthTrigger) -> TriggerEvent:
     """What it says after a journey through the database."""
     path, kwargs = trigger.serialize()
-    assert path.endswith(".SqsDepthTrigger")
+    assert path == sensors.TRIGGER
+    assert import_string(path) is SqsDepthTrigger
     again = SqsDepthTrigger(**kwargs, from_a_later_version=True)
 
     async def first() -> TriggerEvent:
@@ -275,6 +262,11 @@ def test_airflow_s_own_limit_ends_the_same(queue: Queue, words: dict[str, Any], 
         sensor(at_least=5, deferrable=True, **words).resume_execution(TRIGGER_FAIL_REPR, limit, context())
 
 
+def test_a_wait_that_began_before_an_upgrade_goes_on() -> None:
+    """Airflow keeps a trigger under the name that it had when its task was deferred."""
+    assert import_string("airflow_transient.triggers.sqs.SqsDepthTrigger") is SqsDepthTrigger
+
+
 # --- without a worker ------------------------------------------------------------------------------------------------
 
 
@@ -366,15 +358,6 @@ def test_everything_that_is_templated_is_an_attribute() -> None:
 # --- on the local cloud -----------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def on_the_cloud(cloud: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    for name, value in cloud.env.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", "aws://")
-    yield cloud
-    cloud.faults.clear()
-
-
 @pytest.mark.slow
 @pytest.mark.sandbox
 @in_each_mode
@@ -424,20 +407,16 @@ with DAG("waits", schedule=None, start_date=datetime(2026, 1, 1), params={"n": 2
 @pytest.mark.airflow
 @pytest.mark.sandbox
 def test_through_airflow_s_own_command_line(on_the_cloud: Any, tmp_path: Any) -> None:
-    import os
-    import subprocess
-    import sys
-
     sqs = on_the_cloud.client("sqs")
     url = sqs.create_queue(QueueName="waits")["QueueUrl"]
     sqs.send_message_batch(QueueUrl=url, Entries=[{"Id": str(i), "MessageBody": "x"} for i in range(2)])
     (tmp_path / "waits.py").write_text(DAG_FILE)
     env = {**os.environ, "AIRFLOW_HOME": str(tmp_path / "home"), "AIRFLOW__CORE__DAGS_FOLDER": str(tmp_path)}
-    for argv in (["db", "migrate"], ["dags", "test", "waits"]):
-        done = subprocess.run(
-            [sys.executable, "-m", "airflow", *argv], env=env, capture_output=True, text=True, timeout=100, check=False
-        )
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    Path(env["AIRFLOW_HOME"]).mkdir()
+    migrate(env)
+    argv = [sys.executable, "-m", "airflow", "dags", "test", "waits"]
+    done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     said = done.stdout + done.stderr
     assert "TOLD 2 2" in said
     assert "running trigger in line" in said

@@ -18,6 +18,7 @@ from airflow_transient.core.depth import Depth, Unread
 from airflow_transient.errors import AccessError, SpecError
 from airflow_transient.triggers import sqs as triggers
 from airflow_transient.triggers.sqs import Snapshot, SqsDepthEventTrigger
+from tests.airflow.stubs import Queue
 
 T0 = datetime(2026, 11, 21, 12, 0, tzinfo=timezone.utc)
 Tick = tuple[float, int | None]
@@ -42,23 +43,6 @@ class AssetStore:
         if self.away:
             self.away -= 1
             raise self.error("the API server is away")
-
-
-class Queue:
-    """A reader that counts its looks; after the last, the watch is over."""
-
-    def __init__(self, *looks: int | Exception) -> None:
-        self.looks, self.taken, self.queues = list(looks), 0, ("jobs",)
-
-    def __call__(self, *_: Any) -> Queue:
-        return self
-
-    def look(self, now: datetime) -> Any:
-        self.taken += 1
-        look = self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
-        if isinstance(look, Exception):
-            raise look
-        return tuple(Depth(name, look, at=now) for name in self.queues)
 
 
 @pytest.fixture(autouse=True)
@@ -283,19 +267,16 @@ def test_the_queues_keep_their_author_s_order(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.sandbox
-def test_on_the_local_cloud(cloud: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in cloud.env.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", "aws://")
-    sqs = cloud.client("sqs")
+def test_on_the_local_cloud(on_the_cloud: Any) -> None:
+    sqs = on_the_cloud.client("sqs")
     url = sqs.create_queue(QueueName="watched")["QueueUrl"]
     for number in range(3):
         sqs.send_message(QueueUrl=url, MessageBody=str(number))
     watching = watcher(queues="watched", at_least=3, cooldown=0, repeat_every=0.01)
     told = asyncio.run(first(watching, count=3))
     assert [event.payload["visible"] for event in told] == [3, 3, 3]
-    assert cloud.queue_calls("watched")["ReceiveMessage"] == 0
-    assert cloud.queue_calls("watched")["GetQueueAttributes"] >= 3
+    assert on_the_cloud.queue_calls("watched")["ReceiveMessage"] == 0
+    assert on_the_cloud.queue_calls("watched")["GetQueueAttributes"] >= 3
 
 
 @pytest.mark.airflow

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +21,9 @@ from botocore.exceptions import (
 from airflow_transient import errors
 from airflow_transient.aws.ec2 import Ec2Launcher
 from airflow_transient.aws.launcher import Refused
+from airflow_transient.core.ec2.bootscript import ReportForm
 from airflow_transient.core.ec2.requests import call as run_instances_call
+from airflow_transient.core.ec2.spec import Ec2Spec
 from airflow_transient.core.fallback import Scope
 from airflow_transient.core.launch import Launch
 from airflow_transient.core.requests import Request
@@ -157,6 +161,51 @@ def test_a_token_that_was_used_finds_what_it_started_and_launches_nothing(code: 
     assert len(ec2.sent) == 1
     with pytest.raises(errors.Lost, match="has run before"):
         launcher(Ec2([said(code)])).launch(REQUEST)
+
+
+def test_members_are_in_the_order_of_their_index() -> None:
+    second, first = {**INSTANCE, "InstanceId": "i-2", "AmiLaunchIndex": 1}, INSTANCE
+    assert launcher(Ec2([{"Instances": [second, first]}])).launch(REQUEST).ids == ("i-1", "i-2")
+
+
+class Bucket:
+    """S3, where these members have left something."""
+
+    def __init__(self, *members: str) -> None:
+        self.meta, self.members = SimpleNamespace(region_name="eu-west-1"), members
+
+    def head_bucket(self, **_: Any) -> Any:
+        return {"BucketRegion": "eu-west-1"}
+
+    def get_paginator(self, _: str) -> Any:
+        return self
+
+    def paginate(self, Prefix: str, **_: Any) -> Any:
+        return [{"CommonPrefixes": [{"Prefix": f"{Prefix}{member}/"} for member in self.members]}]
+
+
+def test_what_ec2_has_forgotten_is_known_by_what_it_left_and_each_once() -> None:
+    clients = {"ec2": Ec2([]), "s3": Bucket("i-1", "i-2")}
+    hands = Ec2Launcher(lambda service, **_: clients[service], sleep=lambda seconds: None)
+    before = replace(LAUNCH, ids=("i-1",), receipts="s3://bucket/t0-1/")
+    assert hands.adopt(replace(REQUEST, launch=before)).ids == ("i-1", "i-2")  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("life", "fields", "words"),
+    [
+        pytest.param(True, {}, None, id="long enough"),
+        pytest.param(False, {}, "end before the deadline", id="too short"),
+        pytest.param(None, {}, None, id="a key that does not end"),
+        pytest.param(None, {"X-Amz-Security-Token": "x"}, "nobody can say how long", id="temporary, of unknown length"),
+    ],
+)
+def test_a_form_that_may_end_before_the_job_is_warned_about(life: Any, fields: dict[str, str], words: Any) -> None:
+    hands = Ec2Launcher(lambda service: None, lambda seconds: life)
+    spec = Ec2Spec.of(command="true", image_id="ami-0123456789abcdef0", instance_type="t3.small")
+    warned = hands._reporting_warnings(spec, ReportForm("https://s3", fields, "bucket", "p/"))
+    assert len(warned) == (words is not None)
+    assert all(words in line for line in warned)
 
 
 def test_what_ec2_does_not_know_yet_is_stopped_a_moment_later() -> None:

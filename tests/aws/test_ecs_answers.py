@@ -14,19 +14,19 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError, ReadTimeoutError
 
 from airflow_transient import errors
-from airflow_transient.aws import awslogs, pacing
+from airflow_transient.aws import awslogs, pacing, sizing
 from airflow_transient.aws.ecs import EcsLauncher
 from airflow_transient.aws.ecs_calls import NO_ANSWER, TOO_MANY
 from airflow_transient.aws.ecs_reads import definition_of, sighting_of
 from airflow_transient.aws.launcher import Refused
 from airflow_transient.aws.pacing import Bucket, Limit
-from airflow_transient.aws.sizing import live_tasks
-from airflow_transient.core.depth import Live
+from airflow_transient.aws.sizing import live_tasks, size_burst
+from airflow_transient.core.depth import Depth, Live
 from airflow_transient.core.ecs.requests import calls, started_by
 from airflow_transient.core.ecs.spec import EcsSpec
 from airflow_transient.core.ecs.terms import LogPlace, Terms
 from airflow_transient.core.fallback import Scope
-from airflow_transient.core.launch import Launch, Owner
+from airflow_transient.core.launch import Launch, LaunchKey, Owner
 from airflow_transient.core.requests import Request
 from airflow_transient.core.spec import Pool
 from airflow_transient.core.verdict import Phase
@@ -269,6 +269,7 @@ def test_one_call_that_is_not_allowed_leaves_the_others_known() -> None:
             "2 tasks: RESOURCE:ENI; 1 task: AGENT",
             id="two calls",
         ),
+        pytest.param({0: [part(9, "LOCATION")]}, Scope.POOL, "1 task: LOCATION", id="the author's, beside what came"),
         pytest.param({0: [EMPTY], 1: [DENIED]}, Scope.ACCESS, "10 tasks: AccessDeniedException", id="a no and nothing"),
     ],
 )
@@ -360,6 +361,24 @@ def listed(running: Sequence[str], stopped: Sequence[str] = ()) -> dict[str, Any
     }
 
 
+def test_the_rest_is_launched_from_the_revision_that_the_first_part_was() -> None:
+    asked: list[str] = []
+    pinned = f"{ARN}task-definition/work:7"
+
+    def describe(taskDefinition: str) -> Any:
+        asked.append(taskDefinition)
+        said = {"taskDefinitionArn": pinned, "family": "work", "containerDefinitions": [{"name": "main"}]}
+        return {"taskDefinition": said}
+
+    ecs = SimpleNamespace(meta=SimpleNamespace(region_name="eu-west-1"), describe_task_definition=describe)
+    hands, spec = EcsLauncher(lambda service: ecs), replace(EcsSpec.of(task_definition="work"), count=2)
+    key, pool = LaunchKey(Owner("tests", "dag", "run", "task"), "t0"), spec.pools()[0]
+    first = hands.prepare(spec, key, pool, T0)
+    rest = hands.prepare(spec, key, pool, T0, first.launch.with_ids(("a",)))
+    assert asked == ["work", pinned]
+    assert (first.wanted, rest.wanted) == (2, 1)
+
+
 def test_what_was_launched_is_found_running_and_ended_and_nobody_elses() -> None:
     described = {
         **task("a", created=T0 + timedelta(seconds=2)),
@@ -381,6 +400,17 @@ def test_what_is_listed_late_is_waited_for() -> None:
             ecs.shown = {"listed": listed(["a"]), "described": task("a")}
 
     assert launcher(ecs, appears).adopt(request()).ids == ("a",)  # type: ignore[union-attr]
+
+
+def test_all_of_them_are_waited_for() -> None:
+    ecs, slept = Ecs(listed=listed(["a"]), described=task("a")), Wakeless()
+
+    def appears(seconds: float) -> None:
+        slept(seconds)
+        ecs.shown = {"listed": listed(["a", "b"]), "described": {**task("a"), **task("b")}}
+
+    assert launcher(ecs, appears).adopt(request(2)).ids == ("a", "b")  # type: ignore[union-attr]
+    assert len(slept) == 1
 
 
 def test_what_was_never_started_is_not_found() -> None:
@@ -466,6 +496,7 @@ def test_a_task_is_seen_with_all_that_decides() -> None:
         ("proxy", None, "OutOfMemoryError"),
     ]
     assert (seen.launched, seen.pulled, seen.started, seen.ended) == (T0, T0, T0, HOUR)
+    assert seen.stopping
 
 
 @pytest.mark.parametrize(
@@ -667,6 +698,18 @@ def test_what_has_just_ended_counts_where_a_queue_is_read() -> None:
     assert live(ecs, top_up=True) == Live()
 
 
+def test_what_is_listed_and_not_to_be_described_yet_was_just_launched() -> None:
+    up = task("a", desiredStatus="RUNNING", lastStatus="RUNNING", startedAt=ago(600))
+    assert live(Ecs(listed=listed(["a", "b"]), described=up)) == Live(2, 1, 1)
+
+
+def test_after_a_failure_what_nobody_can_see_yet_is_work_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sizing, "read_depths", lambda *_: [Depth("orders", 1, 2, 4)])
+    spec = EcsSpec.of(task_definition="work", queues="orders", messages_per_task=1)
+    sizes = [size_burst(lambda service: Ecs(), spec, OWNER, HOUR, again).count for again in (False, True)]
+    assert sizes == [1, 7]
+
+
 def test_what_ends_while_it_is_counted_is_counted_once() -> None:
     going = task("a", startedBy=started_by(OWNER), desiredStatus="STOPPED", startedAt=ago(60), stoppedAt=ago(1))
     assert live(Ecs(listed=listed(["a"], ["a"]), described=going), queues="orders") == Live(0, 1, 0, 1)
@@ -788,6 +831,10 @@ def test_of_a_burst_the_first_three_are_followed_each_by_its_name() -> None:
     new_lines = follower(logs, *"abcde")
     assert new_lines() == ["(the logs of 3 of 5 tasks follow)", "a main: a", "b main: b", "c main: c"]
     assert new_lines() == []
+
+
+def test_before_the_first_line_nothing_is_said_of_those_that_are_not_followed() -> None:
+    assert follower(Logs(), *"abcde")() == []
 
 
 def test_of_two_containers_each_is_named() -> None:

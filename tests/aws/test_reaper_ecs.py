@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from airflow_transient.aws.found import task_found
 from airflow_transient.aws.reaper import Reaper, Report
-from airflow_transient.aws.reaper.ecs import found_of
 from airflow_transient.core.ecs.requests import started_by
 from airflow_transient.core.launch import Launch, LaunchKey, Owner
 from airflow_transient.core.reaping import GONE, MANAGED
@@ -63,18 +63,18 @@ OURS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("said", OTHERS.values(), ids=OTHERS)
 def test_not_ours(said: dict[str, Any]) -> None:
-    assert MANAGED not in found_of(said).tags
+    assert MANAGED not in task_found(said).tags
 
 
 @pytest.mark.parametrize("said", OURS.values(), ids=OURS)
 def test_ours_with_its_deadline(said: dict[str, Any]) -> None:
-    found = found_of(said)
+    found = task_found(said)
     assert found.tags[MANAGED] == "airflow_transient"
     assert found.tags["transient:deadline"] == str(int((NOW + timedelta(hours=1)).timestamp()))
 
 
 def test_what_is_to_be_stopped_is_on_its_way_out() -> None:
-    assert found_of(task(desiredStatus="STOPPED")).state == "STOPPING"
+    assert task_found(task(desiredStatus="STOPPED")).state == "STOPPING"
 
 
 class Ecs:

@@ -23,6 +23,9 @@ def refusal(code: str, status: int = 400) -> ClientError:
     return ClientError(answer, "GetQueueAttributes")
 
 
+EMPTY = {f"ApproximateNumberOfMessages{name}": "0" for name in ("", "NotVisible", "Delayed")}
+
+
 class Stub:
     """SQS, CloudWatch and STS in one client, whose next answers are written down; without any, it knows all queues."""
 
@@ -119,6 +122,35 @@ def test_a_kept_url_is_forgotten_when_its_queue_is_gone(code: str) -> None:
     assert read_depths(client, ["jobs", "jobs"], NOW)[1].visible == 3
     found = ["GetQueueUrl", "GetQueueAttributes"]
     assert client.actions == [*found, "GetQueueAttributes", *found]
+
+
+def test_a_queue_that_is_gone_for_good_is_looked_for_by_its_name() -> None:
+    gone = refusal(MISSING[0])
+    client = Stub({}, gone, gone, gone)
+    read_depth(client, "jobs", NOW)
+    for _ in range(2):
+        with pytest.raises(SpecError):
+            read_depth(client, "jobs", NOW)
+    found = ["GetQueueUrl", "GetQueueAttributes"]
+    assert client.actions == [*found, "GetQueueAttributes", *found, *found]
+
+
+@pytest.mark.parametrize(
+    ("counts", "ages", "oldest"),
+    [
+        pytest.param({}, [(1, 900), (3, 60), (2, 300)], 60.0, id="the newest value"),
+        pytest.param({}, [], None, id="none of late"),
+        pytest.param({"ApproximateNumberOfMessages": "0"}, [(1, 900)], 900.0, id="only in flight and delayed"),
+        pytest.param(EMPTY, [(1, 900)], None, id="a drained queue has no oldest message"),
+    ],
+)
+def test_the_age_of_the_oldest_is_cloudwatch_s_newest(
+    counts: dict[str, str], ages: list[tuple[int, int]], oldest: float | None
+) -> None:
+    client = Stub(counts)
+    points = [{"Timestamp": NOW + timedelta(minutes=minute), "Maximum": age} for minute, age in ages]
+    client.get_metric_statistics = lambda **_: {"Datapoints": points}  # type: ignore[attr-defined]
+    assert read_depth(client, URL, NOW, oldest=True).oldest_seconds == oldest
 
 
 @pytest.mark.parametrize("code", MISSING)

@@ -122,6 +122,22 @@ def test_the_same_words_as_long_as_nothing_changes() -> None:
     )
 
 
+def test_a_row_is_told_as_it_grows_and_its_end_as_what_holds() -> None:
+    question, seen = Question.of(queues="jobs", at_least=5, consecutive=2), "jobs: 5 visible, 0 in flight, 0 delayed"
+    assert question.in_words([jobs(5)], 1) == f"{seen}: waiting for at least 5 (1 of 2 readings in a row)"
+    assert question.in_words([jobs(5)], 2) == f"{seen}: at least 5"
+
+
+def test_of_several_queues_the_oldest_message_is_told() -> None:
+    said = Question.of(queues="a,b", oldest_older_than=600).in_words([jobs(1, oldest=300.0), jobs(1, oldest=60.0)], 0)
+    assert ", oldest 5 min: waiting" in said
+
+
+def test_a_reading_is_in_a_row_with_the_next_one_only_so_long() -> None:
+    waiting = Waiting(T0, streak=1, looked=T0)
+    assert [waiting.resumed(at(second), timedelta(seconds=60)).streak for second in (60, 61)] == [1, 0]
+
+
 def test_what_is_told_with_a_rule() -> None:
     told = Question.of(queues="jobs", at_least=1, messages_per_task=5, max_count=3).told([jobs(20, 2)])
     assert (told["visible"], told["in_flight"], told["delayed"]) == (20, 2, 0)

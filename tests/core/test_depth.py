@@ -208,6 +208,13 @@ def test_a_rule_that_exists_is_valid(message: str, said: dict[str, Any]) -> None
     assert str(raised.value).startswith(message)
 
 
+@pytest.mark.parametrize(
+    "said", [{"hard_cap": 1}, {"hard_cap": MAX_HARD_CAP}, {"task_count": 50}, {"claim_seconds": 0}]
+)
+def test_a_bound_is_within(said: dict[str, Any]) -> None:
+    assert vars(Rule(**said)).items() >= said.items()
+
+
 # --- what holds for any readings, rule and live tasks
 
 set_hypothesis_home_dir(os.environ["AIRFLOW_HOME"])  # no .hypothesis in the checkout

@@ -12,7 +12,7 @@ from airflow_transient.core.ecs.terms import LogPlace, Terms
 from airflow_transient.core.fallback import Scope
 from airflow_transient.core.intent import STORE_LIMIT, Intent, Refusal, State
 from airflow_transient.core.judging import HAND_ON_AFTER, judge, to_stop, unseen, wait_in_words
-from airflow_transient.core.launch import AT_DEADLINE, BY_REQUEST, CALLED_OFF, NEVER_BOOTED, Launch
+from airflow_transient.core.launch import AT_DEADLINE, BY_PERSON, BY_REQUEST, CALLED_OFF, NEVER_BOOTED, Launch
 from airflow_transient.core.spec import Pool
 from airflow_transient.core.verdict import STOP_GRACE, UNANSWERED, Member, Outcome, Phase, Verdict
 
@@ -105,6 +105,12 @@ ABSENT = EcsSighting("a", Phase.UNKNOWN, note="ECS says MISSING", absent=True)
         pytest.param(ABSENT, T0 + UNKNOWN_AFTER - timedelta(seconds=1), None, id="MISSING early: not known yet"),
         pytest.param(ABSENT, T0 + UNKNOWN_AFTER, None, id="MISSING once: one answer may be behind"),
         pytest.param(
+            replace(ABSENT, absent_since=T0),
+            T0 + UNKNOWN_AFTER - timedelta(seconds=1),
+            None,
+            id="MISSING from the first",
+        ),
+        pytest.param(
             replace(ABSENT, absent_since=T0 + UNKNOWN_AFTER - ABSENT_FOR),
             T0 + UNKNOWN_AFTER,
             Outcome.LOST,
@@ -121,6 +127,7 @@ def test_the_verdict_table(seen, now, outcome):
     ("mark", "outcome"),
     [
         (BY_REQUEST, Outcome.STOPPED),
+        (BY_PERSON, Outcome.STOPPED),
         (AT_DEADLINE, Outcome.OVERDUE),
         (NEVER_BOOTED, Outcome.BOOT_FAILED),
         (CALLED_OFF, Outcome.CALLED_OFF),
@@ -321,6 +328,8 @@ def test_what_may_be_replaced_is_still_to_be_placed():
         replace(member, id=name) for member, name in zip(members, "abc", strict=True)
     )
     assert (intent.to_place, intent.launch.ids) == (1, ())
+    # The one that failed will not be replaced, and so is no part of those that may still succeed.
+    assert (intent.launch.ecs.wanted, intent.launch.ecs.need) == (1, 2)
 
 
 def test_a_look_that_failed_is_unknown_for_every_member():

@@ -23,7 +23,9 @@ from airflow_transient.core.ecs.requests import (
 from airflow_transient.core.ecs.spec import EcsSpec
 from airflow_transient.core.ecs.words import MAX_OVERRIDES
 from airflow_transient.core.launch import LaunchKey, Owner, draft_launch
+from airflow_transient.core.reaping import KEEP, ORPHAN_SINCE
 from airflow_transient.core.requests import Request
+from airflow_transient.core.spec import OUR_TAGS
 from airflow_transient.errors import SpecError
 
 T0 = datetime(2026, 11, 21, 12, 0, tzinfo=timezone.utc)
@@ -115,6 +117,11 @@ def test_what_is_asked_for_is_what_is_sent_and_nothing_else(words, arguments):
     sent = request(spec(**words)).arguments
     assert {name: sent[name] for name in arguments} == arguments
     assert set(sent) == always | set(arguments)
+
+
+def test_our_tags_leave_room_for_the_author_s():
+    asked = request(replace(spec(), unattended=True)).arguments["tags"]
+    assert len({tag["key"] for tag in asked} | {ORPHAN_SINCE, KEEP}) <= OUR_TAGS
 
 
 def test_our_tags_ride_in_the_call_and_win():

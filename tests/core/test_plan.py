@@ -12,9 +12,11 @@ from airflow_transient.core.ec2.requests import call as run_instances_call
 from airflow_transient.core.ec2.spec import Ec2Spec
 from airflow_transient.core.fallback import REFUSALS, Scope, pools_left, scope_of
 from airflow_transient.core.intent import NEXT, Intent, Move, Refusal, State
-from airflow_transient.core.launch import Launch, LaunchKey, Owner
+from airflow_transient.core.launch import STOPPED_BY, Launch, LaunchKey, Owner
+from airflow_transient.core.reaping import KEEP, ORPHAN_SINCE
 from airflow_transient.core.requests import Request
-from airflow_transient.core.spec import Pool
+from airflow_transient.core.spec import OUR_TAGS, Pool
+from airflow_transient.core.verdict import Member, Outcome
 from airflow_transient.errors import SpecError
 
 T0 = datetime(2026, 11, 21, 12, 0, tzinfo=timezone.utc)
@@ -61,6 +63,24 @@ def test_tags_ride_in_the_launch_call_on_instance_and_volume():
     assert tags["transient:deadline"] == str(int(LAUNCH.deadline.timestamp()))
     assert (tags["transient:dag"], tags["transient:map-index"], tags["transient:try"]) == ("dag", "3", "4")
     assert tags["Name"] == "dag.task"
+
+
+def test_what_we_may_tag_a_machine_with_is_left_free_by_its_author():
+    held = replace(LAUNCH, hold_seconds=60)
+    tags = run_instances(spec(), KEY, Resolved("ami-1"), POOL, held)["TagSpecifications"][0]["Tags"]
+    assert len({tag["Key"] for tag in tags} | {STOPPED_BY, ORPHAN_SINCE, KEEP}) == OUR_TAGS
+
+
+def test_a_long_name_is_cut_where_aws_cuts_it():
+    key = replace(KEY, owner=replace(OWNER, run_id="r" * 300))
+    assert {name: len(value) for name, value in key.tags(LAUNCH).items() if len(value) > 100} == {
+        "transient:owner": 256,
+        "transient:run": 256,
+    }
+
+
+def test_what_has_come_is_not_asked_for_again():
+    assert run_instances(spec(count=3), KEY, Resolved("ami-1"), POOL, LAUNCH.with_ids(("i-1",)))["MaxCount"] == 2
 
 
 def test_the_same_input_asks_with_the_same_bytes():
@@ -142,6 +162,18 @@ def test_the_bytes_go_once_the_ids_are_known():
     assert Intent("t0", 2).asking(REQUEST).placed(LAUNCH).request is None
 
 
+def test_a_pool_is_remembered_until_another_one_takes_members():
+    first = Intent("t0", 2).placed(LAUNCH, POOL)
+    assert first.placed(LAUNCH).pool == POOL
+    assert first.placed(LAUNCH, Pool("t3.large")).pool == Pool("t3.large")
+
+
+def test_what_is_over_keeps_no_bytes_and_no_members():
+    assert Intent("t0", 2).asking(REQUEST).gone().request is None
+    ended = replace(Intent("t0", 2), ended=(Member("i-1", Outcome.FAILED),))
+    assert [ended.told({"outcome": outcome}).ended for outcome in ("succeeded", "failed")] == [(), ()]
+
+
 @pytest.mark.parametrize(
     ("state", "same", "cleared"),
     [
@@ -191,6 +223,11 @@ def test_a_refusal_speaks_of_its_scope_and_no_more():
     assert pools_left(pools, [(pools[0], Scope.SUBNET)]) == (pools[1], pools[3])
     assert pools_left(pools, [(pools[0], Scope.TYPE)]) == pools[2:]
     assert pools_left(pools, [(pools[0], Scope.MARKET)]) == ()
+
+
+@pytest.mark.parametrize(("hiccups", "left"), [(0, True), (2, True), (3, False)])
+def test_a_place_is_asked_three_times_after_hiccups(hiccups, left):
+    assert pools_left((POOL,), [(POOL, Scope.AGAIN)] * hiccups) == (POOL,) * left
 
 
 def test_the_table_of_refusals_prints():

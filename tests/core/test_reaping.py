@@ -103,6 +103,7 @@ CASES: dict[str, tuple[Found, Answer, Act]] = {
     "kept, and stopped": (machine("stopped", keep="ask Ann"), FAILED, LEAVE),
     "kept by a 1 that is no moment": (machine(keep="1", deadline=ago(99)), FAILED, LEAVE),
     "kept until later": (machine(keep=ago(-5), deadline=ago(99)), FAILED, LEAVE),
+    "kept until now": (machine(keep=ago(0), deadline=ago(99)), FAILED, TERMINATE),
     "kept until a minute ago": (machine(keep=ago(1), deadline=ago(99)), FAILED, TERMINATE),
     "kept after it was marked": (machine(keep="yes", orphan_since=ago(9)), FAILED, UNMARK),
     "held": (machine(hold_until=ago(-5), deadline=ago(30)), FAILED, LEAVE),

@@ -6,7 +6,7 @@ import pytest
 
 from airflow_transient.core.ec2.spec import Ec2Spec, Image, LaunchTemplate
 from airflow_transient.core.reading import duration, names, pairs, whole
-from airflow_transient.core.spec import Pool, S3Prefix
+from airflow_transient.core.spec import MAX_TAGS, OUR_TAGS, Pool, S3Prefix
 from airflow_transient.errors import SpecError
 
 GOOD = {"command": "true", "image_id": "ami-0123456789abcdef0", "instance_type": "t3.small"}
@@ -72,7 +72,11 @@ def spec(**words):
         pytest.param({"tags": {"aws:x": "1"}}, "taken", id="a tag of AWS's"),
         pytest.param({"tags": {"transient:owner": "me"}}, "taken", id="a tag of ours"),
         pytest.param({"tags": {"a": "x" * 257}}, "256", id="a long tag"),
-        pytest.param({"tags": {f"t{n}": "x" for n in range(41)}}, "40", id="too many tags"),
+        pytest.param({"tags": {"a" * 129: "x"}}, "1-128", id="a long name of a tag"),
+        pytest.param({"environment": {"A": "x\0y"}}, "NUL byte", id="a NUL byte in a variable"),
+        pytest.param(
+            {"tags": {f"t{n}": "x" for n in range(37)}}, "37 tags: AWS takes 50 and ours need 14", id="too many tags"
+        ),
         pytest.param({"launch_template": {"id": "lt-1", "name": "x"}}, "exactly one", id="a template twice"),
         pytest.param({"launch_template": {"nme": "x"}}, "nme", id="a misspelt template"),
         pytest.param({"associate_public_ip": "perhaps"}, "True, False", id="a maybe"),
@@ -135,6 +139,10 @@ def test_results_is_a_folder(words, prefix):
 )
 def test_a_secret_is_the_place_where_it_is_kept(reference):
     assert spec(secrets={"A": reference}, instance_profile="p").secrets == {"A": reference}
+
+
+def test_as_many_and_as_long_tags_as_there_is_room_for():
+    assert len(spec(tags={f"{n:0128}": "x" * 256 for n in range(MAX_TAGS - OUR_TAGS)}).tags) == 36
 
 
 def test_values_of_variables_become_text_as_json_writes_them():

@@ -8,9 +8,9 @@ import pytest
 from airflow_transient import errors
 from airflow_transient.core.ec2.judging import CONSOLE_DELAY, Ec2Sighting, billed_seconds
 from airflow_transient.core.ec2.receipts import Receipt, boot_evidence, parse_receipt, parse_result, receipts_on_console
-from airflow_transient.core.judging import judge
-from airflow_transient.core.launch import Launch
-from airflow_transient.core.verdict import ERRORS, STOP_GRACE, UNANSWERED, Outcome, Phase, Verdict
+from airflow_transient.core.judging import judge, to_stop
+from airflow_transient.core.launch import AT_DEADLINE, Launch
+from airflow_transient.core.verdict import ERRORS, FAILED_TOLD, STOP_GRACE, UNANSWERED, Member, Outcome, Phase, Verdict
 
 T0 = datetime(2026, 11, 21, 12, 0, tzinfo=timezone.utc)
 LAUNCH = Launch(
@@ -87,6 +87,7 @@ ABSENT = Ec2Sighting("i-1", Phase.UNKNOWN, note="EC2 does not know it", absent=T
             replace(gone(USER), ended=LAUNCH.deadline), LAUNCH.deadline, Outcome.OVERDUE, id="stopped at the deadline"
         ),
         pytest.param(gone(OWN, receipt_known=False), AFTER_CONSOLE, None, id="the bucket is down: that is no answer"),
+        pytest.param(gone(OWN, receipt_known=False), LAUNCH.deadline, None, id="nor is it one at the deadline"),
         pytest.param(gone(OWN, receipt_known=False), PAST_HOPE, Outcome.LOST, id="the bucket stays down"),
         pytest.param(
             gone(receipt=receipt(0), result_error="its result is not JSON"), LATER, Outcome.FAILED, id="bad result"
@@ -126,6 +127,19 @@ def test_all_members_must_have_ended_and_the_worst_decides():
         verdict.raise_for_outcome()
 
 
+@pytest.mark.parametrize(
+    ("state", "held", "why"),
+    [
+        pytest.param("stopped", 0, {AT_DEADLINE: ("i-1",)}, id="its disk is still paid for"),
+        pytest.param("terminated", 0, {}, id="nothing is left of it"),
+        pytest.param("stopped", 60, {}, id="it may be held"),
+    ],
+)
+def test_what_has_ended_and_is_still_there_is_stopped(state, held, why):
+    ended = replace(gone(receipt=receipt(0)), state=state)
+    assert to_stop(replace(LAUNCH, hold_seconds=held), [ended], LATER) == why
+
+
 def test_no_sighting_is_no_verdict():
     assert judge(LAUNCH, [], PAST_HOPE) is None
 
@@ -133,6 +147,25 @@ def test_no_sighting_is_no_verdict():
 @pytest.mark.parametrize("outcome", [o for o in Outcome if o is not Outcome.SUCCEEDED])
 def test_every_bad_outcome_has_its_error(outcome):
     assert issubclass(ERRORS[outcome], errors.RunError)
+
+
+def test_of_many_the_worst_are_told_in_short():
+    members = tuple(Member(f"i-{n}", Outcome.FAILED if n else Outcome.LOST, f"exit {n}") for n in range(25))
+    verdict = Verdict("t0-1", members[::-1])
+    worst = ["i-0: lost: exit 0", *(f"i-{n}: failed: exit {n}" for n in range(24, 15, -1))]
+    assert verdict.lines() == [*worst, "… and 15 more"]
+    assert len(verdict.to_dict()["failed"]) == FAILED_TOLD
+
+
+def test_a_launch_began_with_its_first_member_and_ended_with_its_last():
+    times = {"launched": T0, "started": LATER, "ended": T0 + timedelta(hours=1)}
+    first = Member("a", Outcome.SUCCEEDED, billed_seconds=60, **times)
+    second = replace(first, id="b", **{name: moment + timedelta(hours=1) for name, moment in times.items()})
+    said = Verdict("t0-1", (second, first)).to_dict()
+    assert [said[name] for name in ("launched", "started", "ended")] == [
+        moment.isoformat() for moment in (first.launched, first.started, second.ended)
+    ]
+    assert said["billed_seconds"] == 120
 
 
 def test_a_verdict_survives_json():

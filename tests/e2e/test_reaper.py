@@ -7,8 +7,8 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
-from datetime import datetime, timedelta, timezone
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,45 +16,30 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from airflow_transient.aws.reaper import Line, Reaper, Report
 from airflow_transient.core.launch import Launch, LaunchKey, Owner
 from airflow_transient.core.reaping import GONE, Act, Answer
 from airflow_transient.localcloud import moto_reads
+from tests.airflow_home import migrate
+from tests.e2e import reaping
+from tests.e2e.reaping import OWNER, Reap, line_of
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.sandbox, pytest.mark.e2e]
 
 DAGS = Path(__file__).resolve().parents[2] / "dags"
 AIRFLOW = [sys.executable, "-m", "airflow"]
-#: When the running test began; tests inject moments counted from here.
-began = [datetime.now(timezone.utc)]
-OWNER = Owner("prod", "dag", "run", "task")
 #: As an Airflow draws it.
 HERE = "airflow-0123abcd"
 #: One that moto has in every region.
 IMAGE = "ami-03cf127a"
 
 
-@pytest.fixture(autouse=True)
-def beginning() -> None:
-    """Collected minutes before it runs, a module's own moment would be too old."""
-    began[0] = datetime.now(timezone.utc)
-
-
-def later(minutes: float) -> datetime:
-    """Three minutes on, nothing launched here is young any more; an hour on, its deadline comes."""
-    return began[0] + timedelta(minutes=minutes)
-
-
-class Site:
+class Machines(reaping.Site):
     """Machines that sleep, tagged as a launch of `owner` with its deadline in an hour."""
 
     def __init__(self, cloud: Any) -> None:
-        self.cloud = cloud
+        super().__init__(cloud)
         self.ec2 = cloud.client("ec2")
-
-    def client(self, service: str, region_name: str | None = None, **_: Any) -> Any:
-        return self.cloud.client(service, region_name)
 
     def launch(self, owner: Owner = OWNER, region: str | None = None, **more: str) -> str:
         answer = self.cloud.client("ec2", region).run_instances(
@@ -69,7 +54,7 @@ class Site:
         return str(answer["Instances"][0]["InstanceId"])
 
     def tags(self, owner: Owner = OWNER, **more: str) -> list[dict[str, str]]:
-        launch = Launch("ec2", "t1-1", "n", (), self.cloud.region, began[0], began[0], later(60))
+        launch = Launch("ec2", "t1-1", "n", (), self.cloud.region, self.began, self.began, self.later(60))
         tags = {**LaunchKey(owner, "t1").tags(launch), **{f"transient:{name}": value for name, value in more.items()}}
         return [{"Key": name, "Value": value} for name, value in tags.items()]
 
@@ -100,8 +85,8 @@ class Site:
 
 
 @pytest.fixture
-def site(cloud: Any) -> Iterator[Site]:
-    site = Site(cloud)
+def site(cloud: Any) -> Iterator[Machines]:
+    site = Machines(cloud)
     yield site
     for region in (None, "us-east-1"):
         ec2 = cloud.client("ec2", region)
@@ -111,27 +96,11 @@ def site(cloud: Any) -> Iterator[Site]:
 
 
 @pytest.fixture
-def reap(site: Site) -> Callable[..., Report]:
-    """One pass of deployment `prod`; `answer` is what Airflow says of everybody."""
-
-    def one_pass(minutes: float, answer: Answer | None = None, regions: Any = (None,), **more: Any) -> Report:
-        def ask(owners: Collection[Owner]) -> Mapping[Owner, Answer]:
-            return dict.fromkeys(owners, answer) if answer else {}
-
-        words = {"client": site.client, "ask": ask, "deployment": "prod", "sleep": lambda seconds: None, **more}
-        report = Reaper(**words).reap(regions, later(minutes))
-        print(report)
-        return report
-
-    return one_pass
+def reap(site: Machines) -> Reap:
+    return Reap(site)
 
 
-def line_of(report: Report, member: str) -> Line:
-    (line,) = [line for line in report.lines if line.id == member]
-    return line
-
-
-def test_past_its_deadline_it_is_terminated_and_told_why(site: Site, reap: Callable[..., Report]) -> None:
+def test_past_its_deadline_it_is_terminated_and_told_why(site: Machines, reap: Reap) -> None:
     member = site.launch()
     assert line_of(reap(65), member).act is Act.LEAVE
     report = reap(75)
@@ -141,10 +110,10 @@ def test_past_its_deadline_it_is_terminated_and_told_why(site: Site, reap: Calla
     assert reap(76).lines == ()
 
 
-def test_an_orphan_is_ended_by_the_second_pass(site: Site, reap: Callable[..., Report]) -> None:
+def test_an_orphan_is_ended_by_the_second_pass(site: Machines, reap: Reap) -> None:
     member = site.launch()
     assert line_of(reap(3, GONE), member).outcome == "marked"
-    assert site.tags_of(member)["transient:orphan-since"] == str(int(later(3).timestamp()))
+    assert site.tags_of(member)["transient:orphan-since"] == str(int(site.later(3).timestamp()))
     assert line_of(reap(6, GONE), member).outcome == "left"
     assert site.state(member) in ("pending", "running")
     assert line_of(reap(9, GONE), member).outcome == "terminated"
@@ -152,7 +121,7 @@ def test_an_orphan_is_ended_by_the_second_pass(site: Site, reap: Callable[..., R
     assert site.tags_of(member)["transient:stopped-by"] == "request"
 
 
-def test_a_marked_machine_has_a_last_chance(site: Site, reap: Callable[..., Report]) -> None:
+def test_a_marked_machine_has_a_last_chance(site: Machines, reap: Reap) -> None:
     member = site.launch()
     reap(3, GONE)
     assert line_of(reap(9, Answer.of_state("running")), member).outcome == "unmarked"
@@ -160,7 +129,7 @@ def test_a_marked_machine_has_a_last_chance(site: Site, reap: Callable[..., Repo
     assert line_of(reap(15, GONE), member).outcome == "marked"
 
 
-def test_no_answer_ends_nothing_and_is_told(site: Site, reap: Callable[..., Report]) -> None:
+def test_no_answer_ends_nothing_and_is_told(site: Machines, reap: Reap) -> None:
     member = site.launch()
     reap(3, GONE)
     report = reap(30)
@@ -169,7 +138,7 @@ def test_no_answer_ends_nothing_and_is_told(site: Site, reap: Callable[..., Repo
     assert "no answer from Airflow about prod/dag/run/task/-1" in str(report)
 
 
-def test_a_kept_machine_and_another_deployment_s_are_left(site: Site, reap: Callable[..., Report]) -> None:
+def test_a_kept_machine_and_another_deployment_s_are_left(site: Machines, reap: Reap) -> None:
     kept, other = site.launch(keep="Ann looks at it"), site.launch(Owner("dev", "dag", "run", "task"))
     for minutes in (3, 9):
         report = reap(minutes, GONE)
@@ -179,7 +148,7 @@ def test_a_kept_machine_and_another_deployment_s_are_left(site: Site, reap: Call
     site.until(other, "terminated")
 
 
-def test_a_stopped_machine_is_terminated(site: Site, reap: Callable[..., Report]) -> None:
+def test_a_stopped_machine_is_terminated(site: Machines, reap: Reap) -> None:
     member = site.launch()
     site.until(member, "running")
     site.ec2.stop_instances(InstanceIds=[member])
@@ -190,8 +159,8 @@ def test_a_stopped_machine_is_terminated(site: Site, reap: Callable[..., Report]
     assert "transient:stopped-by" not in site.tags_of(member)
 
 
-def test_a_dry_run_does_nothing(site: Site, reap: Callable[..., Report]) -> None:
-    orphan, overdue = site.launch(), site.launch(deadline=str(int(later(-30).timestamp())))
+def test_a_dry_run_does_nothing(site: Machines, reap: Reap) -> None:
+    orphan, overdue = site.launch(), site.launch(deadline=str(int(site.later(-30).timestamp())))
     site.until(overdue, "running")
     before = site.tags_of(orphan), site.tags_of(overdue)
     report = reap(3, GONE, dry_run=True)
@@ -219,9 +188,9 @@ class Haunted:
         yield from self._ec2.get_paginator("describe_instances").paginate(**words)
 
 
-def test_an_unknown_id_does_not_save_the_others(site: Site, reap: Callable[..., Report]) -> None:
+def test_an_unknown_id_does_not_save_the_others(site: Machines, reap: Reap) -> None:
     members = [site.launch(), site.launch()]
-    ghost = {"InstanceId": "i-0123456789abcdef0", "State": {"Name": "running"}, "LaunchTime": began[0]}
+    ghost = {"InstanceId": "i-0123456789abcdef0", "State": {"Name": "running"}, "LaunchTime": site.began}
     ghost["Tags"] = site.tags()
     haunted = Haunted(site.ec2, ghost)
     report = reap(75, client=lambda service, **_: haunted if service == "ec2" else site.client(service))
@@ -231,7 +200,7 @@ def test_an_unknown_id_does_not_save_the_others(site: Site, reap: Callable[..., 
         site.until(member, "terminated")
 
 
-def test_a_region_that_fails_is_told_and_the_others_are_reaped(site: Site, reap: Callable[..., Report]) -> None:
+def test_a_region_that_fails_is_told_and_the_others_are_reaped(site: Machines, reap: Reap) -> None:
     here, there = site.launch(), site.launch(region="us-east-1")
 
     def client(service: str, region_name: str | None = None) -> Any:
@@ -267,7 +236,7 @@ class Throttled:
         return self._ec2.terminate_instances(**words)
 
 
-def test_a_throttled_call_is_made_again_later(site: Site, reap: Callable[..., Report]) -> None:
+def test_a_throttled_call_is_made_again_later(site: Machines, reap: Reap) -> None:
     member = site.launch()
     slept: list[float] = []
     throttled = Throttled(site.ec2)
@@ -279,7 +248,7 @@ def test_a_throttled_call_is_made_again_later(site: Site, reap: Callable[..., Re
     assert 0 < slept[0] < slept[1]
 
 
-def test_stray_templates_are_deleted_and_volumes_told_about(site: Site, reap: Callable[..., Report]) -> None:
+def test_stray_templates_are_deleted_and_volumes_told_about(site: Machines, reap: Reap) -> None:
     tags = site.tags()
     template = site.ec2.create_launch_template(
         LaunchTemplateName="stray",
@@ -311,7 +280,7 @@ def env(cloud: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
         "AIRFLOW_CONN_AWS_DEFAULT": "aws://",
     }
-    run(env, "db", "migrate")
+    migrate(env)
     run(env, "variables", "set", "airflow_transient_deployment", HERE)
     return env
 
@@ -324,7 +293,7 @@ def run(env: Mapping[str, str], *argv: str, code: int = 0) -> str:
 
 
 @pytest.mark.airflow
-def test_the_dag_and_the_command_line_ask_airflow(env: Mapping[str, str], site: Site) -> None:
+def test_the_dag_and_the_command_line_ask_airflow(env: Mapping[str, str], site: Machines) -> None:
     """One machine's task waits to be scheduled, then it is over; one's is gone; one is another deployment's.
 
     The task of an ECS task is gone, too.
@@ -355,7 +324,7 @@ def test_the_dag_and_the_command_line_ask_airflow(env: Mapping[str, str], site: 
 
 @pytest.mark.airflow
 def test_what_another_deployment_s_airflow_does_not_know_is_not_believed_gone(
-    env: Mapping[str, str], site: Site
+    env: Mapping[str, str], site: Machines
 ) -> None:
     member = site.launch(Owner("dev", "dag", "run", "task"))
     site.grow_old(member)
@@ -364,8 +333,8 @@ def test_what_another_deployment_s_airflow_does_not_know_is_not_believed_gone(
     assert "NOT LOOKED AT" in said
 
 
-def test_without_airflow_deadlines_are_enforced(cloud: Any, site: Site) -> None:
-    orphan, overdue = site.launch(), site.launch(deadline=str(int(later(-30).timestamp())))
+def test_without_airflow_deadlines_are_enforced(cloud: Any, site: Machines) -> None:
+    orphan, overdue = site.launch(), site.launch(deadline=str(int(site.later(-30).timestamp())))
     site.grow_old(overdue)
     script = "import sys, runpy; sys.modules['airflow'] = None; sys.argv[1:] = ['--region', sys.argv[1]]; "
     script += "runpy.run_module('airflow_transient.aws.reaper', run_name='__main__')"
@@ -379,12 +348,3 @@ def test_without_airflow_deadlines_are_enforced(cloud: Any, site: Site) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     site.until(overdue, "terminated")
     assert site.state(orphan) != "terminated"
-
-
-@pytest.mark.airflow
-def test_the_reaper_knows_the_deployment_by_the_name_that_launches_are_signed_with() -> None:
-    """cli may not import operators: the Variable's name stands in both."""
-    from airflow_transient import cli
-    from airflow_transient.operators import journal
-
-    assert cli.DEPLOYMENT_VARIABLE == journal.DEPLOYMENT_VARIABLE

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
@@ -14,33 +14,31 @@ from botocore.exceptions import ClientError
 
 from airflow_transient import errors
 from airflow_transient.aws.ecs import EcsLauncher
-from airflow_transient.aws.reaper import Line, Reaper, Report
+from airflow_transient.aws.reaper import Line, Report
 from airflow_transient.aws.watching import look
 from airflow_transient.core.ecs.spec import EcsSpec
 from airflow_transient.core.launch import Launch, LaunchKey, Owner
 from airflow_transient.core.reaping import GONE, Act, Answer
 from airflow_transient.core.spec import Pool
 from airflow_transient.core.verdict import Outcome, Verdict
+from tests.e2e import reaping
+from tests.e2e.reaping import OWNER, Reap
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.sandbox, pytest.mark.e2e]
 
-OWNER = Owner("prod", "dag", "run", "task")
 #: Minutes from a launch to its deadline.
 LIFE = 60
 
 
-class Site:
+class Bursts(reaping.Site):
     """Bursts of tasks that sleep, each with its deadline in an hour."""
 
     def __init__(self, cloud: Any) -> None:
-        self.cloud, self.ecs = cloud, cloud.client("ecs")
+        super().__init__(cloud)
+        self.ecs = cloud.client("ecs")
         self.launcher = EcsLauncher(self.client, sleep=lambda seconds: None)
         self._numbers = iter(range(1000))
-        self.began = datetime.now(timezone.utc)
-
-    def client(self, service: str, region_name: str | None = None, **_: Any) -> Any:
-        return self.cloud.client(service, region_name)
 
     def launch(self, count: int = 1, owner: Owner = OWNER, cluster: str = "default", **tags: str) -> Launch:
         asked = EcsSpec.of(
@@ -77,16 +75,16 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(cloud: Any) -> Site:
+def site(cloud: Any) -> Bursts:
     for name in ("etl", "closed"):
         cloud.client("ecs").create_cluster(clusterName=name)
     container = {"name": "main", "image": "any", "command": ["sleep", "600"], "memory": 128}
     cloud.client("ecs").register_task_definition(family="sleeper", containerDefinitions=[container])
-    return Site(cloud)
+    return Bursts(cloud)
 
 
 @pytest.fixture(autouse=True)
-def nothing_from_before(site: Site) -> Iterator[None]:
+def nothing_from_before(site: Bursts) -> Iterator[None]:
     site.began = datetime.now(timezone.utc)
     yield
     for cluster in ("default", "etl", "closed"):
@@ -95,27 +93,15 @@ def nothing_from_before(site: Site) -> Iterator[None]:
 
 
 @pytest.fixture
-def reap(site: Site) -> Callable[..., Report]:
-    """One pass of deployment `prod`; `answer` is what Airflow says of everybody."""
-
-    def one_pass(minutes: float, answer: Answer | None = None, regions: Any = (None,), **more: Any) -> Report:
-        def ask(owners: Collection[Owner]) -> Mapping[Owner, Answer]:
-            return dict.fromkeys(owners, answer) if answer else {}
-
-        words = {"client": site.client, "ask": ask, "deployment": "prod", "sleep": lambda seconds: None, **more}
-        report = Reaper(**words).reap(regions, site.began + timedelta(minutes=minutes))
-        print(report)
-        return report
-
-    return one_pass
+def reap(site: Bursts) -> Reap:
+    return Reap(site)
 
 
-def line_of(report: Report, launch: Launch, member: int = 0) -> Line:
-    (line,) = [line for line in report.lines if line.id == launch.ids[member]]
-    return line
+def line_of(report: Report, launch: Launch) -> Line:
+    return reaping.line_of(report, launch.ids[0])
 
 
-def test_past_its_deadline_it_is_stopped_and_its_task_is_told_so(site: Site, reap: Callable[..., Report]) -> None:
+def test_past_its_deadline_it_is_stopped_and_its_task_is_told_so(site: Bursts, reap: Reap) -> None:
     launch = site.launch()
     assert line_of(reap(LIFE + 5), launch).act is Act.LEAVE
     report = reap(LIFE + 15)
@@ -128,10 +114,10 @@ def test_past_its_deadline_it_is_stopped_and_its_task_is_told_so(site: Site, rea
     assert reap(LIFE + 16).lines == ()
 
 
-def test_an_orphan_is_stopped_by_the_second_pass(site: Site, reap: Callable[..., Report]) -> None:
+def test_an_orphan_is_stopped_by_the_second_pass(site: Bursts, reap: Reap) -> None:
     launch = site.launch(count=3)
     assert reap(3, GONE).totals["marked"] == 3
-    marked = str(int((site.began + timedelta(minutes=3)).timestamp()))
+    marked = str(int(site.later(3).timestamp()))
     assert site.tags(launch)["transient:orphan-since"] == marked
     assert reap(6, GONE).totals["left"] == 3
     assert site.runs(launch)
@@ -139,7 +125,7 @@ def test_an_orphan_is_stopped_by_the_second_pass(site: Site, reap: Callable[...,
     assert site.verdict(launch).outcome is Outcome.STOPPED
 
 
-def test_a_marked_task_has_a_last_chance(site: Site, reap: Callable[..., Report]) -> None:
+def test_a_marked_task_has_a_last_chance(site: Bursts, reap: Reap) -> None:
     launch = site.launch()
     reap(3, GONE)
     assert line_of(reap(9, Answer.of_state("running")), launch).outcome == "unmarked"
@@ -147,7 +133,7 @@ def test_a_marked_task_has_a_last_chance(site: Site, reap: Callable[..., Report]
     assert line_of(reap(15, GONE), launch).outcome == "marked"
 
 
-def test_no_answer_ends_nothing_and_is_told(site: Site, reap: Callable[..., Report]) -> None:
+def test_no_answer_ends_nothing_and_is_told(site: Bursts, reap: Reap) -> None:
     launch = site.launch()
     reap(3, GONE)
     report = reap(30)
@@ -156,7 +142,7 @@ def test_no_answer_ends_nothing_and_is_told(site: Site, reap: Callable[..., Repo
     assert "no answer from Airflow about prod/dag/run/task/-1" in str(report)
 
 
-def test_a_kept_task_and_another_deployment_s_are_left(site: Site, reap: Callable[..., Report]) -> None:
+def test_a_kept_task_and_another_deployment_s_are_left(site: Bursts, reap: Reap) -> None:
     kept, other, young = site.launch(), site.launch(owner=Owner("dev", "dag", "run", "task")), site.launch()
     site.tag(kept, keep="Ann looks at it")
     assert line_of(reap(1, GONE), young).reason == "launched less than two minutes ago"
@@ -168,7 +154,7 @@ def test_a_kept_task_and_another_deployment_s_are_left(site: Site, reap: Callabl
     assert site.runs(kept)
 
 
-def test_what_nobody_is_to_wait_for_has_its_deadline_only(site: Site, reap: Callable[..., Report]) -> None:
+def test_what_nobody_is_to_wait_for_has_its_deadline_only(site: Bursts, reap: Reap) -> None:
     launch = site.launch()
     site.tag(launch, unattended="yes")
     for minutes in (3, 9):
@@ -176,7 +162,7 @@ def test_what_nobody_is_to_wait_for_has_its_deadline_only(site: Site, reap: Call
     assert line_of(reap(LIFE + 15, Answer.of_state("success")), launch).outcome == "stopped"
 
 
-def test_a_task_whose_tags_were_taken_away_has_its_deadline_still(site: Site, reap: Callable[..., Report]) -> None:
+def test_a_task_whose_tags_were_taken_away_has_its_deadline_still(site: Bursts, reap: Reap) -> None:
     launch = site.launch()
     site.ecs.untag_resource(resourceArn=site.task(launch)["taskArn"], tagKeys=list(site.tags(launch)))
     assert site.tags(launch) == {}
@@ -185,16 +171,16 @@ def test_a_task_whose_tags_were_taken_away_has_its_deadline_still(site: Site, re
     assert site.verdict(launch).outcome is Outcome.OVERDUE
 
 
-def test_somebody_else_s_tasks_are_not_even_told(site: Site, reap: Callable[..., Report]) -> None:
+def test_somebody_else_s_tasks_are_not_even_told(site: Bursts, reap: Reap) -> None:
     words = {"taskDefinition": "sleeper", "launchType": "FARGATE", "startedBy": "me"}
     arn = site.ecs.run_task(**words)["tasks"][0]["taskArn"]
     assert reap(LIFE + 15, GONE).lines == ()
     assert site.ecs.describe_tasks(tasks=[arn])["tasks"][0]["desiredStatus"] == "RUNNING"
 
 
-def test_a_dry_run_does_nothing(site: Site, reap: Callable[..., Report]) -> None:
+def test_a_dry_run_does_nothing(site: Bursts, reap: Reap) -> None:
     orphan, overdue = site.launch(), site.launch()
-    site.tag(overdue, deadline=str(int((site.began - timedelta(hours=1)).timestamp())))
+    site.tag(overdue, deadline=str(int(site.later(-60).timestamp())))
     before = site.tags(orphan)
     report = reap(3, GONE, dry_run=True)
     assert line_of(report, orphan).outcome == "would be marked"
@@ -219,9 +205,7 @@ class Closed:
         return self._ecs.list_tasks(cluster=cluster, **words)
 
 
-def test_a_cluster_that_cannot_be_looked_at_is_told_and_the_others_are_reaped(
-    site: Site, reap: Callable[..., Report]
-) -> None:
+def test_a_cluster_that_cannot_be_looked_at_is_told_and_the_others_are_reaped(site: Bursts, reap: Reap) -> None:
     launches = [site.launch(cluster=cluster) for cluster in ("default", "etl", "closed")]
     closed = Closed(site.ecs)
     report = reap(LIFE + 15, client=lambda service, **_: closed if service == "ecs" else site.client(service))
@@ -233,7 +217,7 @@ def test_a_cluster_that_cannot_be_looked_at_is_told_and_the_others_are_reaped(
     assert site.runs(launches[2])
 
 
-def test_only_the_clusters_that_are_named(site: Site, reap: Callable[..., Report]) -> None:
+def test_only_the_clusters_that_are_named(site: Bursts, reap: Reap) -> None:
     for cluster in ("default", "etl"):
         site.launch(cluster=cluster)
     assert [line.cluster for line in reap(3, GONE, clusters=["etl"]).lines] == ["etl"]
@@ -242,10 +226,10 @@ def test_only_the_clusters_that_are_named(site: Site, reap: Callable[..., Report
     assert reap(3, GONE, only=["ec2"]).lines == ()
 
 
-def test_the_command_line_looks_at_what_it_is_told(site: Site) -> None:
+def test_the_command_line_looks_at_what_it_is_told(site: Bursts) -> None:
     here, there = site.launch(), site.launch(cluster="etl")
     for launch in (here, there):
-        site.tag(launch, deadline=str(int((site.began - timedelta(hours=1)).timestamp())))
+        site.tag(launch, deadline=str(int(site.later(-60).timestamp())))
         site.tag(launch, keep="1")
     reaper = [sys.executable, "-m", "airflow_transient.aws.reaper", "--region", site.cloud.region]
 

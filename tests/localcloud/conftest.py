@@ -1,19 +1,21 @@
-"""A local cloud per module, a launcher that fills in the dull parameters, and waiting without sleeping blindly."""
+"""A local cloud per module, its faults, and people in a hurry who launch machines and ECS tasks."""
 
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
 from airflow_transient.localcloud import LocalCloud, SandboxUnavailable
+from airflow_transient.localcloud.faults import Faults
 from airflow_transient.localcloud.sandbox import choose
+from tests.waiting import eventually
 
-T = TypeVar("T")
+from .ecs import Tasks, container, tasks_of
+
 # One that moto has in every region; asking for its whole list takes it more than a second.
 IMAGE = "ami-03cf127a"
 
@@ -27,15 +29,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     except SandboxUnavailable as error:
         for item in here:
             item.add_marker(pytest.mark.skip(reason=f"no sandbox works here, so nothing boots: {error}"))
-
-
-def eventually(predicate: Callable[[], T], within: float = 10.0) -> T:
-    """The first true answer; a failed assertion in words when there is none in time."""
-    deadline = time.monotonic() + within
-    while not (answer := predicate()):
-        assert time.monotonic() < deadline, f"not within {within} s; last answer: {answer!r}"
-        time.sleep(0.02)
-    return answer
 
 
 @dataclass(frozen=True)
@@ -100,3 +93,21 @@ def launcher(cloud: LocalCloud, region: str | None = None) -> Launcher:
 @pytest.fixture(scope="module")
 def launch(cloud: LocalCloud) -> Launcher:
     return launcher(cloud)
+
+
+@pytest.fixture
+def faults(cloud: LocalCloud) -> Iterator[Faults]:
+    """Whatever a test breaks is whole again after it."""
+    yield cloud.faults
+    cloud.faults.clear()
+
+
+@pytest.fixture(scope="module")
+def tasks(cloud: LocalCloud) -> Tasks:
+    return tasks_of(cloud)
+
+
+@pytest.fixture(scope="module")
+def family(tasks: Tasks) -> str:
+    """A task definition that ends well at once."""
+    return tasks.define(container("true"))

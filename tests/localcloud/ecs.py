@@ -14,6 +14,8 @@ from botocore.exceptions import ClientError
 from airflow_transient.localcloud import LocalCloud
 from tests.waiting import eventually
 
+#: A strategy of spot capacity alone.
+SPOT = [{"capacityProvider": "FARGATE_SPOT", "weight": 1}]
 ROLE = "arn:aws:iam::123456789012:role/worker"
 Words = dict[str, Any]
 

@@ -6,7 +6,7 @@ import pytest
 
 from airflow_transient.localcloud.awslogs import LONGEST, Lines
 from airflow_transient.localcloud.ecs_containers import Phase, State, ending, hopeless, rules, startable
-from airflow_transient.localcloud.ecs_tasks import spread
+from airflow_transient.localcloud.ecs_rules import spread
 
 WAITING, RUNNING = State(), State(Phase.RUNNING, ran=True)
 DONE, FAILED, NEVER = State(Phase.STOPPED, 0, ran=True), State(Phase.STOPPED, 3, ran=True), State(Phase.STOPPED)

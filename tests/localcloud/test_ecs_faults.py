@@ -3,39 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 from botocore.exceptions import ConnectionClosedError
 
-from airflow_transient.localcloud import LocalCloud
 from airflow_transient.localcloud.fault_rules import Fault, refuse_tasks
 from airflow_transient.localcloud.faults import FaultError, Faults
 from airflow_transient.localcloud.token_bucket import full, take
 from tests.waiting import eventually
 
-from .ecs import Tasks, code_of, container, refused, sh, tasks_of
+from .ecs import SPOT, Tasks, code_of, container, refused, sh
 
 pytestmark = pytest.mark.sandbox
-SPOT = [{"capacityProvider": "FARGATE_SPOT", "weight": 1}]
 POLITE = "trap 'exit 9' TERM; echo up; while :; do sleep 0.05; done"
 NO_CAPACITY = "Capacity is unavailable at this time. Please try again later or in a different availability zone"
-
-
-@pytest.fixture(scope="module")
-def tasks(cloud: LocalCloud) -> Tasks:
-    return tasks_of(cloud)
-
-
-@pytest.fixture(scope="module")
-def family(tasks: Tasks) -> str:
-    return tasks.define(container("true"))
-
-
-@pytest.fixture
-def faults(cloud: LocalCloud) -> Iterator[Faults]:
-    yield cloud.faults
-    cloud.faults.clear()
 
 
 # --- failures -----------------------------------------------------------------------------------------------------

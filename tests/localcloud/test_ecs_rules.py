@@ -11,21 +11,10 @@ from botocore.exceptions import ClientError
 from airflow_transient.localcloud import LocalCloud
 from tests.waiting import eventually
 
-from .ecs import Tasks, Words, code_of, container, refused, sh, tasks_of
+from .ecs import SPOT, Tasks, Words, code_of, container, refused, sh
 
 pytestmark = pytest.mark.sandbox
 INVALID = "InvalidParameterException"
-SPOT = [{"capacityProvider": "FARGATE_SPOT", "weight": 1}]
-
-
-@pytest.fixture(scope="module")
-def tasks(cloud: LocalCloud) -> Tasks:
-    return tasks_of(cloud)
-
-
-@pytest.fixture(scope="module")
-def family(tasks: Tasks) -> str:
-    return tasks.define(container("true"))
 
 
 def command_override(length: int, name: str = "main") -> Words:

@@ -7,21 +7,15 @@ import time
 
 import pytest
 
-from airflow_transient.localcloud import LocalCloud
 from tests.waiting import eventually
 
-from .ecs import ROLE, Tasks, code_of, container, sh, tasks_of
+from .ecs import ROLE, SPOT, Tasks, code_of, container, sh
 
 pytestmark = pytest.mark.sandbox
 FOR_EVER = "echo up; exec sleep 600"
 # Says so when asked to end, as a good worker does.
 POLITE = "trap 'echo ending; exit 9' TERM; echo up; while :; do sleep 0.05; done"
 STUBBORN = "trap '' TERM; echo up; while :; do sleep 0.05; done"
-
-
-@pytest.fixture(scope="module")
-def tasks(cloud: LocalCloud) -> Tasks:
-    return tasks_of(cloud)
 
 
 # --- commands -----------------------------------------------------------------------------------------------------
@@ -147,7 +141,7 @@ def test_who_ignores_sigterm_is_killed_after_its_stop_timeout(tasks: Tasks) -> N
 
 
 def test_an_interrupted_spot_task_gets_sigterm(tasks: Tasks) -> None:
-    arn = tasks.start(sh(POLITE), capacityProviderStrategy=[{"capacityProvider": "FARGATE_SPOT", "weight": 1}])
+    arn = tasks.start(sh(POLITE), capacityProviderStrategy=SPOT)
     tasks.says(arn, "up")
     tasks.cloud.reclaim(arn)
     task = tasks.until(arn, "STOPPED")

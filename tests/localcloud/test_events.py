@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
@@ -15,8 +15,9 @@ import pytest
 
 from airflow_transient.localcloud import LocalCloud, events
 from airflow_transient.localcloud.faults import Faults
+from tests.waiting import eventually
 
-from .conftest import Launcher, eventually
+from .conftest import Launcher
 
 pytestmark = pytest.mark.sandbox
 STATE = "EC2 Instance State-change Notification"
@@ -75,12 +76,6 @@ def ec2(cloud: LocalCloud) -> Inbox:
 @pytest.fixture
 def ecs(cloud: LocalCloud) -> Inbox:
     return inbox(cloud, source=["aws.ecs"])
-
-
-@pytest.fixture
-def faults(cloud: LocalCloud) -> Iterator[Faults]:
-    yield cloud.faults
-    cloud.faults.clear()
 
 
 def emit(*numbers: int, detail_type: str = "ECS Task State Change", **more: Any) -> None:

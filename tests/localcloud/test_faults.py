@@ -6,7 +6,7 @@ import json
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import boto3
@@ -44,12 +44,6 @@ ASKED: dict[str, Callable[[FaultVerbs], Any]] = {
     "duplicate_events": lambda faults: faults.duplicate_events("EC2 *", probability=0.5),
     "delay_events": lambda faults: faults.delay_events(5, times=1),
 }
-
-
-@pytest.fixture
-def faults(cloud: LocalCloud) -> Iterator[Faults]:
-    yield cloud.faults
-    cloud.faults.clear()
 
 
 def client(cloud: LocalCloud, service: str) -> Any:

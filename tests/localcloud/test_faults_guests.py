@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,8 +11,9 @@ import pytest
 
 from airflow_transient.localcloud import LocalCloud, troubles
 from airflow_transient.localcloud.faults import Faults
+from tests.waiting import eventually
 
-from .conftest import Launcher, eventually
+from .conftest import Launcher
 
 pytestmark = pytest.mark.sandbox
 IMDS = "http://169.254.169.254/latest/meta-data"
@@ -23,12 +23,6 @@ mkdir -p /run/transient
 setsid sh -c 'sleep 60; echo survived' & echo $! >/run/transient/job.pid
 wait $!; echo "job ended with $?"; shutdown -h now
 """
-
-
-@pytest.fixture
-def faults(cloud: LocalCloud) -> Iterator[Faults]:
-    yield cloud.faults
-    cloud.faults.clear()
 
 
 def stopped(pid: int) -> list[str]:

@@ -10,8 +10,9 @@ import pytest
 
 from airflow_transient.localcloud import LocalCloud, SandboxUnavailable
 from airflow_transient.localcloud.sandbox import CAPABILITIES, Unshare, choose, probe
+from tests.waiting import eventually
 
-from .conftest import Launcher, eventually, launcher
+from .conftest import Launcher, launcher
 
 pytestmark = pytest.mark.sandbox
 

@@ -18,8 +18,9 @@ import pytest
 
 import airflow_transient
 from airflow_transient.localcloud import LocalCloud
+from tests.waiting import eventually
 
-from .conftest import IMAGE, eventually, launcher
+from .conftest import IMAGE, launcher
 
 pytestmark = pytest.mark.sandbox
 PACKAGE = Path(airflow_transient.__file__).parent

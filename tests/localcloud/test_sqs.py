@@ -7,7 +7,6 @@ import threading
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -24,8 +23,7 @@ from botocore.exceptions import ClientError
 from airflow_transient.localcloud import LocalCloud
 from airflow_transient.localcloud.faults import Faults
 from airflow_transient.localcloud.sqs_history import KEPT, Counts, History, Sight
-
-from .conftest import eventually
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.sandbox
 NAMES = ("Messages", "MessagesNotVisible", "MessagesDelayed")
@@ -74,12 +72,6 @@ def make(cloud: LocalCloud, **attributes: str) -> Queue:
 @pytest.fixture
 def queue(cloud: LocalCloud) -> Queue:
     return make(cloud)
-
-
-@pytest.fixture
-def faults(cloud: LocalCloud) -> Iterator[Faults]:
-    yield cloud.faults
-    cloud.faults.clear()
 
 
 # --- counters -----------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from airflow_transient.aws import launcher
+from airflow_transient.aws.found import region_of
 from airflow_transient.aws.launcher import ClientFactory
 from airflow_transient.aws.reaper import ec2, ecs
 from airflow_transient.aws.reaper.one_pass import Ask, Pass
@@ -72,6 +73,6 @@ class Reaper:
             unseen=tuple(
                 f"{arn}: its region was not asked for"
                 for arn in self._clusters
-                if ecs.region_of(arn) not in (None, *looked)
+                if region_of(arn) not in (None, *looked)
             )
         )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from airflow_transient.aws import launcher
+from airflow_transient.aws.found import instance_found, tags_of
 from airflow_transient.aws.launcher import FAILURES, words_of
 from airflow_transient.aws.reaper.one_pass import Pass
 from airflow_transient.aws.reaper.report import Line, Report
@@ -54,7 +55,7 @@ class _Region:
         reservations = self._list("describe_instances", "Reservations", [*_OURS, states])
         if self._unseen:
             return False
-        machines = [_found(i) for reservation in reservations for i in reservation["Instances"]]
+        machines = [instance_found(i) for reservation in reservations for i in reservation["Instances"]]
         decisions, unanswered = self._pass.decide(self._name, machines)
         self._unseen += unanswered
         self._act(decisions, {m.id: m for m in machines})
@@ -114,7 +115,7 @@ class _Region:
     def templates(self) -> None:
         """We make none today; one that carries our tags and outlived its deadline is deleted."""
         for found in self._list("describe_launch_templates", "LaunchTemplates", _OURS):
-            decision = reaping.decide_template(found["LaunchTemplateId"], _tags(found.get("Tags")), self._pass.now)
+            decision = reaping.decide_template(found["LaunchTemplateId"], tags_of(found.get("Tags")), self._pass.now)
             if decision is None:
                 continue
             error = None if self._pass.dry_run else self._refusal([decision.id], self._delete_template)
@@ -127,9 +128,9 @@ class _Region:
         """Volumes and network interfaces that nothing uses: told about, because only a person knows what is on them."""
         unused = [*_OURS, {"Name": "status", "Values": ["available"]}]
         for volume in self._list("describe_volumes", "Volumes", unused):
-            self._leftover(volume["VolumeId"], f"volume, {volume.get('Size')} GiB", _tags(volume.get("Tags")))
+            self._leftover(volume["VolumeId"], f"volume, {volume.get('Size')} GiB", tags_of(volume.get("Tags")))
         for card in self._list("describe_network_interfaces", "NetworkInterfaces", unused):
-            self._leftover(card["NetworkInterfaceId"], "network interface", _tags(card.get("TagSet")))
+            self._leftover(card["NetworkInterfaceId"], "network interface", tags_of(card.get("TagSet")))
 
     def _leftover(self, name: str, kind: str, tags: Mapping[str, str]) -> None:
         if words := reaping.leftover(tags, self._pass.now):
@@ -146,12 +147,3 @@ class _Region:
         except TransientError as error:
             self._unseen.append(f"{self._name}: {error}")
             return []
-
-
-def _found(instance: dict[str, Any]) -> Found:
-    state = instance["State"]["Name"]
-    return Found(instance["InstanceId"], state, instance["LaunchTime"], _tags(instance.get("Tags")))
-
-
-def _tags(tags: Sequence[Mapping[str, str]] | None) -> dict[str, str]:
-    return {tag["Key"]: tag["Value"] for tag in tags or ()}

@@ -10,21 +10,20 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from functools import partial
 from typing import Any, TypeVar
 
 from botocore.exceptions import ClientError
 
 from airflow_transient.aws import launcher, pacing
-from airflow_transient.aws.ecs_reads import PER_LOOK, scope_of, task_id
+from airflow_transient.aws.ecs_reads import PER_LOOK, scope_of
+from airflow_transient.aws.found import region_of, task_found
 from airflow_transient.aws.launcher import FAILURES, code_of, words_of
 from airflow_transient.aws.reaper.one_pass import Pass
 from airflow_transient.aws.reaper.report import Line, Report
 from airflow_transient.core import reaping
 from airflow_transient.core.ecs.judging import STOP_REASON
-from airflow_transient.core.ecs.requests import DEADLINE_VARIABLE, LAUNCH_VARIABLE, plain_value
-from airflow_transient.core.launch import BY_REQUEST, MANAGED_BY, TAG_PREFIX
+from airflow_transient.core.launch import BY_REQUEST, MANAGED_BY
 from airflow_transient.core.reaping import Act, Decision, Found
 from airflow_transient.errors import TransientError
 
@@ -34,9 +33,6 @@ T = TypeVar("T")
 AT_ONCE = 10
 #: Of a task that has ended meanwhile: StopTask and the tag calls find nothing, or refuse what is stopped.
 _GONE = re.compile(r"not found|is stopped", re.IGNORECASE)
-#: As core/ecs/requests.py ends `startedBy`.
-_STARTED_BY = re.compile(r".+/.+-[0-9a-f]{10}")
-_LONG_AGO = datetime(2000, 1, 1, tzinfo=timezone.utc)
 
 
 def sweep(ecs: Any, one_pass: Pass) -> Report:
@@ -44,34 +40,6 @@ def sweep(ecs: Any, one_pass: Pass) -> Report:
     region = _Region(ecs, one_pass)
     region.tasks()
     return region.report()
-
-
-def found_of(task: Mapping[str, Any]) -> Found:
-    """One task as DescribeTasks tells it, for the rules. What is to be stopped is on its way out, whatever it says."""
-    ending = task.get("desiredStatus") == "STOPPED"
-    return Found(
-        task_id(task["taskArn"]),
-        "STOPPING" if ending else task.get("lastStatus", ""),
-        task.get("createdAt") or _LONG_AGO,
-        _tags(task),
-        kind="ecs",
-    )
-
-
-def _tags(task: Mapping[str, Any]) -> dict[str, str]:
-    """Its tags; where all of ours are gone, what its variables still tell: that it is ours, and its deadline."""
-    tags = {tag["key"]: plain_value(tag.get("value", "")) for tag in task.get("tags") or ()}
-    deadline = _variable(task, DEADLINE_VARIABLE)
-    ours = _variable(task, LAUNCH_VARIABLE) and _STARTED_BY.fullmatch(task.get("startedBy") or "")
-    if any(name.startswith(TAG_PREFIX) for name in tags) or not deadline or not ours:
-        return tags
-    return {**tags, reaping.MANAGED: MANAGED_BY, reaping.DEADLINE: deadline}
-
-
-def _variable(task: Mapping[str, Any], name: str) -> str | None:
-    overrides = task.get("overrides", {}).get("containerOverrides", ())
-    pairs = [pair for container in overrides for pair in container.get("environment", ())]
-    return next((pair.get("value") for pair in pairs if pair.get("name") == name), None)
 
 
 @dataclass(frozen=True)
@@ -119,7 +87,7 @@ class _Region:
         parts = [arns[start : start + PER_LOOK] for start in range(0, len(arns), PER_LOOK)]
         asked = f"ecs:DescribeTasks of cluster {_short(cluster)}"
         described = [said for part in parts for said in self._told(asked, partial(self._described, cluster, part))]
-        tasks = [_Task(said["taskArn"], cluster, found_of(said)) for said in described]
+        tasks = [_Task(said["taskArn"], cluster, task_found(said)) for said in described]
         return [task for task in tasks if task.found.tags.get(reaping.MANAGED) == MANAGED_BY]
 
     def _listed(self, cluster: str) -> list[str]:
@@ -191,11 +159,6 @@ class _Region:
             return call()
 
         return self._pass.politely(paced, scope_of)
-
-
-def region_of(cluster: str) -> str | None:
-    """The region in an ARN; None of a name."""
-    return cluster.split(":")[3] if cluster.startswith("arn:") else None
 
 
 def _short(cluster: str) -> str:

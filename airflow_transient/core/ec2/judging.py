@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from airflow_transient.core.ec2.receipts import UNAVAILABLE, Receipt
-from airflow_transient.core.launch import AT_DEADLINE, BY_REQUEST, NEVER_BOOTED, Launch
+from airflow_transient.core.launch import AT_DEADLINE, BY_PERSON, BY_REQUEST, NEVER_BOOTED, Launch
 from airflow_transient.core.verdict import MARKS, STOP_GRACE, UNANSWERED, Member, Outcome, Phase, Sighting
 
 #: EC2 bills by the second with a minimum of one minute (Linux, on-demand and spot).
@@ -174,6 +174,7 @@ def _by_reason(launch: Launch, seen: Ec2Sighting, now: datetime) -> tuple[Outcom
 def _mark_words(seen: Ec2Sighting) -> str:
     words = {
         BY_REQUEST: "stopped by Airflow: the task was killed, cleared or marked",
+        BY_PERSON: "stopped by a person, on Airflow's page of what runs",
         AT_DEADLINE: "stopped at its deadline",
         NEVER_BOOTED: f"stopped because it never reached the job: {seen.boot_evidence or 'cloud-init had ended'}",
     }

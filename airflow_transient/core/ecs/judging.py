@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from airflow_transient.core.ecs.failures import fix_for, scope_of_start
 from airflow_transient.core.ecs.terms import Terms
 from airflow_transient.core.fallback import Scope
-from airflow_transient.core.launch import AT_DEADLINE, BY_REQUEST, CALLED_OFF, NEVER_BOOTED, Launch
+from airflow_transient.core.launch import AT_DEADLINE, BY_PERSON, BY_REQUEST, CALLED_OFF, NEVER_BOOTED, Launch
 from airflow_transient.core.verdict import MARKS, STOP_GRACE, UNANSWERED, Member, Outcome, Phase, Sighting
 
 #: Fargate bills from the pull of the image to the end, a minute at least; tasks on instances are not billed.
@@ -172,6 +172,7 @@ def _said(seen: EcsSighting) -> str:
     """ECS's own words for the end, or ours where one of us stopped it."""
     words = {
         BY_REQUEST: "stopped by Airflow: the task was killed, cleared or marked",
+        BY_PERSON: "stopped by a person, on Airflow's page of what runs",
         AT_DEADLINE: "stopped: it ran longer than max_runtime",
         NEVER_BOOTED: "stopped: it did not start within start_timeout",
         CALLED_OFF: "stopped: the burst could not succeed any more",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from airflow_transient.core.depth import CLAIM_WINDOW, HARD_CAP, Rule
+from airflow_transient.core.depth import RULE_WORDS, Rule, rule_of
 from airflow_transient.core.ecs.words import (
     CLUSTER_DEFAULT,
     capacity_of,
@@ -17,9 +17,11 @@ from airflow_transient.core.ecs.words import (
     network_of,
     overrides_of,
 )
-from airflow_transient.core.reading import duration, names, pairs, text, truth, whole
+from airflow_transient.core.reading import duration, names, pairs, text, truth
 from airflow_transient.core.spec import Pool, check_role, check_tags
 from airflow_transient.errors import SpecError
+
+__all__ = ["MAX_TASKS", "RULE_WORDS", "EcsSpec", "rule_of"]  # whoever makes a burst needs the words of its size, too
 
 #: As many tasks as a cluster may have in PROVISIONING (ECS service quotas); a launch keeps the ids of all of them.
 MAX_TASKS = 500
@@ -135,34 +137,6 @@ class EcsSpec:
             for pair in container.get("environment", ()):
                 yield f"overrides[{name!r}][{pair['name']!r}]", str(pair["value"])
         yield from ((f"tags[{name!r}]", value) for name, value in self.tags.items())
-
-
-#: The words of a rule, as the operator and the sensor take them.
-RULE_WORDS = (
-    *("task_count", "messages_per_task", "max_count", "hard_cap", "activation"),
-    *("count_in_flight", "count_delayed", "top_up", "strategy", "claim_seconds"),
-)
-
-
-def rule_of(words: Mapping[str, Any]) -> Rule:
-    """The rule that an author's words make; what is not given is the default."""
-
-    def number(name: str, default: int | None) -> Any:
-        value = whole(words.get(name), name)
-        return default if value is None else value
-
-    return Rule(
-        task_count=number("task_count", 1),
-        messages_per_task=number("messages_per_task", None),
-        max_count=number("max_count", None),
-        hard_cap=number("hard_cap", HARD_CAP),
-        activation=number("activation", 0),
-        count_in_flight=bool(truth(words.get("count_in_flight"), "count_in_flight")),
-        count_delayed=bool(truth(words.get("count_delayed"), "count_delayed")),
-        top_up=bool(truth(words.get("top_up"), "top_up")),
-        strategy=text(words.get("strategy"), "strategy") or "lag-aware",
-        claim_seconds=number("claim_seconds", int(CLAIM_WINDOW.total_seconds())),
-    )
 
 
 def _share(words: Any) -> Share:

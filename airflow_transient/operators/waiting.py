@@ -1,0 +1,60 @@
+"""A worker's own wait for a launch, which a kill may end at any moment."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+from airflow_transient.core.words import in_short, stopped_in_words
+from airflow_transient.errors import Stopped
+
+if TYPE_CHECKING:
+    from airflow_transient.aws.launcher import Launcher
+    from airflow_transient.core.launch import Launch
+    from airflow_transient.core.verdict import Verdict
+
+
+class WorkerWait:
+    """
+    The kill comes inside a signal handler, has five seconds, and may not ask Airflow, which may deadlock there.
+
+    So all that it needs is kept here; what it interrupts goes on after it, and sees that it was killed.
+    """
+
+    def __init__(self, poll_interval: float) -> None:
+        self.poll_interval = poll_interval
+        self._live: tuple[Launcher, Launch] | None = None
+        self._killed = False
+
+    def wait(self, launcher: Launcher, launch: Launch, say: Callable[[str], None]) -> Verdict:
+        """Look till it has ended. Raises Stopped where the task was killed, now or while it was being launched."""
+        from airflow_transient.aws.watching import Watch
+
+        self._live = launcher, launch
+        watch, said = Watch(launcher, launch), None
+        while not self._killed:
+            verdict, words = watch.look(datetime.now(timezone.utc))
+            if words != said:
+                say(words)
+                said = words
+            for line in watch.new_lines():
+                say(line)
+            if verdict:
+                return verdict
+            self._pause()
+        launcher.stop(launch)  # the kill's five seconds may not have been enough for all
+        raise Stopped(f"launch {launch.token}: the task was killed; {stopped_in_words(launch)} {in_short(launch.ids)}")
+
+    def kill(self) -> None:
+        self._killed = True
+        if self._live:
+            launcher, launch = self._live
+            launcher.stop(launch)
+
+    def _pause(self) -> None:
+        """In short slices: a signal handler returns into the sleep it interrupted."""
+        end = time.monotonic() + self.poll_interval
+        while not self._killed and (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, 0.5))
