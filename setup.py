@@ -16,7 +16,10 @@ MOTO_PARTS = (
     *("cloudwatch", "cloudformation", "scheduler", "server"),
 )
 LOCAL = [f"moto[{','.join(MOTO_PARTS)}]==5.2.*"]
-TEST = ["pytest", "pytest-timeout", "hypothesis", "ruff", "mypy", "pyyaml", "build", "setuptools", "wheel"]
+TEST = [
+    *("pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "playwright"),
+    *("ruff", "mypy", "pyyaml", "build", "setuptools", "wheel"),
+]
 
 
 def version() -> str:
@@ -53,7 +56,10 @@ setup(
     python_requires=">=3.10,<3.14",
     packages=find_packages(include=[f"{PACKAGE}*"]),
     package_data={PACKAGE: ["py.typed", *DATA]},
-    install_requires=["apache-airflow>=3.3,<4", "apache-airflow-providers-amazon", "boto3", "pendulum"],
+    install_requires=[
+        *("apache-airflow>=3.3,<4", "apache-airflow-providers-amazon"),
+        *("apscheduler>=3.11,<4", "boto3", "pendulum"),
+    ],
     extras_require={"local": LOCAL, "test": TEST + LOCAL},
     entry_points={
         "apache_airflow_provider": [f"provider_info={PACKAGE}.provider:get_provider_info"],
