@@ -31,7 +31,36 @@ def get_provider_info() -> dict[str, Any]:
                         "type": "string",
                         "example": "prod",
                         "default": "",
-                    }
+                    },
+                    "jobs_store": {
+                        "description": (
+                            "Where scheduled jobs are kept: file:///folder/jobs.json, s3://bucket/key or "
+                            "variable://NAME. The API server, the DAG processor and the workers must see the same "
+                            "place. Empty: the file transient/jobs.json in AIRFLOW_HOME."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "s3://my-bucket/airflow/jobs.json",
+                        "default": "",
+                    },
+                    "jobs_conn_id": {
+                        "description": "The Airflow connection that reads and writes an s3:// store of jobs.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "aws_jobs",
+                        "default": "aws_default",
+                    },
+                    "prices": {
+                        "description": (
+                            "USD per hour, as a JSON object, for the cost shown of what runs: an instance type, or "
+                            "spot:<type>; fargate:vcpu and fargate:gb, or fargate-spot, fargate-arm, fargate-spot-arm. "
+                            "What has no price here has no cost there."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": '{"t3.micro": 0.0114, "fargate:vcpu": 0.04048, "fargate:gb": 0.004445}',
+                        "default": "",
+                    },
                 },
             }
         },
