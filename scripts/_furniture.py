@@ -1,14 +1,15 @@
-"""What the examples in dags/ want to find in an account: a bucket, two queues, and a task definition to work them."""
+"""What the examples want to find in an account: a bucket, queues and a task definition; and a job to begin with."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from airflow_transient.localcloud import LocalCloud
 
 BUCKET = "transient-results"
-QUEUES = ("jobs", "orders")
+QUEUES = ("jobs", "orders", "letters")
 WORKER = Path(__file__).resolve().parents[1] / "dags" / "jobs" / "queue_worker.py"
 
 
@@ -21,6 +22,20 @@ def furnish(cloud: LocalCloud) -> dict[str, str]:
     cloud.client("ecs").register_task_definition(**task_definition(cloud.region))
     subnets = [subnet["SubnetId"] for subnet in cloud.client("ec2").describe_subnets()["Subnets"]]
     return {"AIRFLOW_VAR_SUBNETS": ",".join(subnets[:2])}
+
+
+def example_job(subnets: Sequence[str]) -> dict[str, Any]:
+    """A job's document: looks at the queue `letters` once a minute, and launches nothing while that is empty."""
+    environment = {"QUEUE": "letters", "RESULTS": f"s3://{BUCKET}/letters"}
+    return {
+        "id": "letters",
+        "taskDefinition": "queue-worker",
+        "schedule": "? *",
+        "trigger": {"type": "sqs", "queueName": "letters", "messagesPerTask": 10},
+        "maxCount": 5,
+        "overrides": [{"containerName": "main", "environment": environment}],
+        "networkConfiguration": {"subnets": [*subnets], "assignPublicIp": "ENABLED"},
+    }
 
 
 def task_definition(region: str) -> dict[str, Any]:

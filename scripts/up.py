@@ -27,7 +27,7 @@ from types import FrameType
 from typing import IO, Any
 
 from _children import end_with_parent, managed
-from _furniture import BUCKET, QUEUES, furnish
+from _furniture import BUCKET, QUEUES, example_job, furnish
 
 from airflow_transient.localcloud import LocalCloud, LocalCloudError
 
@@ -40,6 +40,7 @@ HEALTH_PATIENCE = 180.0
 DAGS_PATIENCE = 60.0
 LOCK_PATIENCE = 20.0
 BRIEF = 10.0
+PAGE = "/plugin/transient"
 GRACE = 5.0  # the API server takes three seconds to end; nobody waits longer for a demonstration
 
 
@@ -83,10 +84,12 @@ class Api:
     def get(self, path: str, token: str | None = None) -> dict[str, Any]:
         return self._ask(urllib.request.Request(self.url + path), token)
 
+    def post(self, path: str, document: Mapping[str, Any], token: str | None = None) -> dict[str, Any]:
+        body = json.dumps(document).encode()
+        return self._ask(urllib.request.Request(self.url + path, data=body, method="POST"), token)
+
     def token(self, username: str, password: str) -> str:
-        body = json.dumps({"username": username, "password": password}).encode()
-        answer = self._ask(urllib.request.Request(f"{self.url}/auth/token", data=body, method="POST"))
-        return str(answer["access_token"])
+        return str(self.post("/auth/token", {"username": username, "password": password})["access_token"])
 
     def _ask(self, request: urllib.request.Request, token: str | None = None) -> dict[str, Any]:
         request.add_header("Content-Type", "application/json")
@@ -149,15 +152,24 @@ def up(place: Place, port: int) -> None:
             run([sys.executable, "-m", "airflow", "standalone"], env, place.log, lock) as airflow,
             run_test_home(test_env, place.test_log, lock) as test_home,
         ):
-            journey(place, Api(env["AIRFLOW__API__BASE_URL"]), airflow, test_home)
+            job = example_job(furniture["AIRFLOW_VAR_SUBNETS"].split(","))
+            journey(place, Api(env["AIRFLOW__API__BASE_URL"]), job, airflow, test_home)
 
 
-def journey(place: Place, api: Api, airflow: subprocess.Popen[bytes], test_home: subprocess.Popen[bytes]) -> None:
+def journey(
+    place: Place,
+    api: Api,
+    job: Mapping[str, Any],
+    airflow: subprocess.Popen[bytes],
+    test_home: subprocess.Popen[bytes],
+) -> None:
     """From "started" to Ctrl-C."""
     say(f"Airflow starts; its output goes to {place.log}.")
     wait_until_healthy(api, airflow, place.log)
     password = generated_password(place.home)
-    dags, broken = wait_for_dags(api, api.token("admin", password))
+    token = api.token("admin", password)
+    dags, broken = wait_for_dags(api, token)
+    api.post("/transient/jobs", job, token)
     tell(place, api, password, dags, broken)
     wait_for_test_home(test_home, place)
     say("\nCtrl-C ends everything, jobs included.")
@@ -323,6 +335,7 @@ def tell(place: Place, api: Api, password: str, dags: Sequence[str], broken: Seq
     say(f"  queues       {', '.join(QUEUES)}")
     say("")
     say("Open the URL, log in, pick a DAG, press Trigger.")
+    say(f"Jobs without a DAG file, what runs now, and queues: Transient in the menu, or {api.url}{PAGE}")
 
 
 def run_test_home(env: Mapping[str, str], log: Path, lock: int) -> AbstractContextManager[subprocess.Popen[bytes]]:
@@ -344,6 +357,7 @@ def wait_for_test_home(test_home: subprocess.Popen[bytes], place: Place) -> None
     say(f"  . {shlex.quote(os.path.relpath(place.test_env))}")
     say("  airflow tasks test nightly_report report 2026-01-01")
     say("  python scripts/send_jobs.py orders 12      # and on_queue_depth runs")
+    say("  python scripts/send_jobs.py letters 30     # and the job of that name has work within a minute")
 
 
 def tail(log: Path, lines: int = 30) -> str:

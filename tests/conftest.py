@@ -14,8 +14,11 @@ import pytest
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 HOME = tempfile.mkdtemp(prefix="airflow-transient-tests-")
-for name in [name for name in os.environ if name.startswith(("AWS_", "AIRFLOW_"))]:
+KEPT = {"AIRFLOW_TRANSIENT_SCREENSHOTS"}  # a wish of the person's, and no setting of Airflow's
+for name in [name for name in os.environ if name.startswith(("AWS_", "AIRFLOW_")) and name not in KEPT]:
     del os.environ[name]
+#: What all processes of one run share, those of pytest-xdist and the scripts that tests start.
+os.environ.setdefault("TRANSIENT_TESTS_RUN", HOME)
 os.environ |= {
     "AIRFLOW_HOME": HOME,
     "AIRFLOW__CORE__LOAD_EXAMPLES": "False",

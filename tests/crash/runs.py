@@ -21,9 +21,10 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 
 from _children import descendants, managed  # noqa: E402 - the scripts are no package
-from up import Api, airflow_env, free_port, generated_password, server_env, unhealthy  # noqa: E402
+from up import Api, airflow_env, generated_password, server_env, unhealthy  # noqa: E402
 
 from airflow_transient.localcloud import LocalCloud  # noqa: E402
+from tests.airflow_home import free_port, log_ports, migrate  # noqa: E402
 from tests.crash.points import DAGS, Point  # noqa: E402
 
 HOME = ROOT / ".airflow" / "crash"
@@ -101,9 +102,7 @@ def started(cloud: LocalCloud, held: Path) -> Iterator[Airflow]:
     (HOME / "marks").mkdir(parents=True)
     preload()
     env = {**environment(cloud), "CRASH_HELD": str(held)}
-    done = subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], env=env, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(done.stderr[-3000:])
+    migrate(env)
     with ExitStack() as stack:
         # Its write of who asked for what stops its event loop, and so the writer that it waits for: give up soon.
         stack.enter_context(component("api-server", {**env, **database(1)}))
@@ -123,7 +122,8 @@ def environment(cloud: LocalCloud) -> dict[str, str]:
     )
     return {
         **airflow_env(HOME, cloud.env),
-        **server_env(free_port(8380)),
+        **server_env(free_port()),
+        **log_ports(),
         **database(60),
         "AIRFLOW__CORE__DAGS_FOLDER": str(FOLDER),
         "AIRFLOW_VAR_CRASH_IMAGE": image["Parameter"]["Value"],

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.airflow_home import migrate
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.airflow, pytest.mark.sandbox, pytest.mark.e2e]
@@ -32,8 +33,7 @@ def env(cloud: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
         "AIRFLOW_CONN_AWS_DEFAULT": "aws://",
     }
-    done = subprocess.run([*AIRFLOW, "db", "migrate"], env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
+    migrate(env)
     return env
 
 
@@ -79,14 +79,14 @@ def test_a_connection_s_secret_in_the_environment_launches_nothing(env: Mapping[
 
 def test_tasks_test_launches_anew_each_time(env: Mapping[str, str], launched: Any) -> None:
     """Twice in a row, and over a run that exists: its state store must not be taken for this test's."""
-    run(env, "dags", "test", "journeys", "2026-01-01")
+    run(env, "dags", "test", "alone", "2026-01-01")
     before = len(launched())
     for _ in range(2):
-        done = run(env, "tasks", "test", "journeys", "console_only", "2026-01-01")
+        done = run(env, "tasks", "test", "alone", "console_only", "2026-01-01")
         assert "launching anew" in done.stdout
         assert "succeeded" in done.stdout
     assert len(launched()) == before + 2
-    run(env, "dags", "test", "journeys", "2026-01-01")
+    run(env, "dags", "test", "alone", "2026-01-01")
     assert len(launched()) == 2 * before + 2
     assert set(launched().values()) == {"terminated"}
 

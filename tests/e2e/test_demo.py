@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.e2e.starting import SCRIPTS, Started, command_line
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.airflow, pytest.mark.sandbox, pytest.mark.e2e]
 
-ROOT = Path(__file__).resolve().parents[2]
-DEMO = ROOT / "scripts" / "demo.py"
+DEMO = SCRIPTS / "demo.py"
 
 
 @pytest.fixture
@@ -28,17 +28,9 @@ def demo(monkeypatch: pytest.MonkeyPatch) -> Any:
     return demo
 
 
-def sandboxes() -> set[str]:
-    """Process 1 of every guest on this machine, by its command line."""
-    found = set()
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = path.read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if any(word.endswith(b"localcloud/agent.py") for word in words):
-            found.add(path.parent.name)
-    return found
+def sandboxes(started: Started) -> set[int]:
+    """Process 1 of every guest that it started."""
+    return {pid for pid in started.processes() if b"localcloud/agent.py" in command_line(pid)}
 
 
 def test_the_demo_tells_what_happened() -> None:
@@ -58,34 +50,16 @@ def test_the_demo_tells_what_happened() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=["killed", "Ctrl-C"])
-def test_the_end_of_the_demo_is_the_end_of_its_sandboxes(number: signal.Signals, tmp_path: Path) -> None:
-    before = sandboxes()
-    log = (tmp_path / "log").open("w+")
-    child = subprocess.Popen(
-        [sys.executable, DEMO], stdout=log, stderr=log, env={**os.environ, "PYTHONUNBUFFERED": "1"}
-    )
-    try:
-        eventually(lambda: sandboxes() - before, within=80)
-        os.kill(child.pid, number)
-        child.wait(timeout=30)
-        eventually(lambda: not sandboxes() - before, within=15)
-        eventually(lambda: not children_of_demo(), within=30)
-    finally:
-        child.kill()
-    assert child.returncode != 0
-
-
-def children_of_demo() -> list[str]:
-    """What still runs of `airflow dags test nightly_report`."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = path.read_bytes().replace(b"\0", b" ").decode()
-        except OSError:
-            continue
-        if "dags test nightly_report" in words:
-            found.append(words)
-    return found
+def test_the_end_of_the_demo_is_the_end_of_all_it_started(
+    number: signal.Signals, start: Callable[..., Started]
+) -> None:
+    demo = start(DEMO)
+    eventually(lambda: sandboxes(demo), within=80, every=0.2)
+    demo.process.send_signal(number)
+    demo.process.wait(30)
+    eventually(lambda: not sandboxes(demo), within=15, every=0.2)
+    eventually(lambda: not demo.processes(), within=30, every=0.2)
+    assert demo.process.returncode != 0
 
 
 def test_a_demo_in_which_nothing_was_launched_is_a_failure(

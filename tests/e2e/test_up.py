@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import runpy
 import shlex
 import signal
 import subprocess
@@ -13,74 +12,22 @@ import textwrap
 import time
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-SCRIPTS = ROOT / "scripts"
-MARK = "AIRFLOW_TRANSIENT_TEST_MARK"
+from tests.airflow_home import free_port
+from tests.e2e.starting import SCRIPTS, Started, command_line, with_word_in
+
 READY = "Ctrl-C ends everything"
 
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc"),
 ]
-
-
-descendants: Callable[[int], set[int]] = runpy.run_path(str(SCRIPTS / "_children.py"))["descendants"]
-
-
-@dataclass(frozen=True)
-class Started:
-    """A process and what it started, however far down and whoever adopted it since."""
-
-    process: subprocess.Popen[bytes]
-    mark: str
-    output: Path
-    known: set[int] = field(default_factory=set)
-
-    def said(self) -> str:
-        return self.output.read_text(encoding="utf-8", errors="replace")
-
-    def processes(self) -> set[int]:
-        """Those seen below it at any look that still live, and those with its mark in their environment.
-
-        Neither is enough alone: orphans leave the tree, and Airflow's title writes over the environment.
-        """
-        self.known.update(descendants(self.process.pid))
-        return set(filter(alive, self.known)) | with_word_in("environ", f"{MARK}={self.mark}")
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., Started]]:
-    """Start a Python script as a person's shell would; whatever a failing test leaves is killed."""
-    begun: list[Started] = []
-
-    def begin(*argv: object) -> Started:
-        mark = uuid.uuid4().hex
-        output = tmp_path / f"{mark}.out"
-        with output.open("wb") as out:
-            process = subprocess.Popen(
-                [sys.executable, *map(str, argv)],
-                env=os.environ | {MARK: mark},
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                start_new_session=True,
-            )
-        begun.append(Started(process, mark, output))
-        return begun[-1]
-
-    yield begin
-    for one in begun:
-        for pid in one.processes():
-            os.kill(pid, signal.SIGKILL)
-        one.process.wait(10)
 
 
 @pytest.fixture
@@ -136,7 +83,7 @@ def test_the_keeper_has_the_exit_code_of_the_command(tmp_path: Path) -> None:
 def test_up_lets_a_person_in_runs_a_dag_when_a_queue_fills_and_ctrl_c_ends_it_with_the_jobs(
     start: Callable[..., Started], tmp_path: Path
 ) -> None:
-    up = start(SCRIPTS / "up.py", "--home", tmp_path / "home")
+    up = start(SCRIPTS / "up.py", "--home", tmp_path / "home", "--port", free_port())
     eventually(lambda: READY in up.said(), 75, up.said)
 
     url, password = said_after(up, "Airflow  "), said_after(up, "login").rpartition(" ")[2]
@@ -166,12 +113,12 @@ def test_up_lets_a_person_in_runs_a_dag_when_a_queue_fills_and_ctrl_c_ends_it_wi
 @pytest.mark.sandbox
 @pytest.mark.timeout(90)
 def test_nothing_survives_when_up_is_killed(start: Callable[..., Started], tmp_path: Path) -> None:
-    up = start(SCRIPTS / "up.py", "--home", tmp_path / "home")
+    up = start(SCRIPTS / "up.py", "--home", tmp_path / "home", "--port", free_port())
     env = tmp_path / "home" / "test-env.sh"
     eventually(env.exists, 20, up.said)
     nap = launch_a_nap(environment_in(env))
     eventually(lambda: bool(with_word_in("cmdline", nap)), 10, up.said)
-    eventually(lambda: b"api_server" in command_lines(up.processes()), 30, up.said)
+    eventually(lambda: any(b"api_server" in command_line(pid) for pid in up.processes()), 30, up.said)
 
     up.process.kill()
     eventually(lambda: not up.processes() and not with_word_in("cmdline", nap), 15, up.said)
@@ -182,37 +129,6 @@ def eventually(holds: Callable[[], bool], seconds: float, tell: Callable[[], str
     while not holds():
         assert time.monotonic() < until, f"not after {seconds} s; it said:\n{tell()}"
         time.sleep(0.1)
-
-
-def alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
-
-
-def with_word_in(file: str, word: str) -> set[int]:
-    """The processes with this word in /proc/<pid>/<file>, ourselves and the dead ones aside."""
-    found = set()
-    for path in Path("/proc").glob(f"[0-9]*/{file}"):
-        try:
-            words = path.read_bytes()
-        except OSError:
-            continue
-        if word.encode() in words and path.parent.name != str(os.getpid()):
-            found.add(int(path.parent.name))
-    return found
-
-
-def command_lines(pids: set[int]) -> bytes:
-    lines = []
-    for pid in pids:
-        try:
-            lines.append(Path(f"/proc/{pid}/cmdline").read_bytes())
-        except OSError:
-            continue
-    return b"\n".join(lines)
 
 
 def said_after(up: Started, label: str) -> str:

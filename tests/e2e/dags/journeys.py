@@ -46,6 +46,9 @@ with DAG("journeys"):
 
     told(regions.output, members.output, console_only.output)  # type: ignore[arg-type]
 
+with DAG("alone"):
+    TransientEc2Operator(task_id="console_only", command="echo {{ dag.dag_id }}", deferrable=True, **COMMON)
+
 with DAG("fails"):
     TransientEc2Operator(task_id="fails", command="echo on my way out; exit 3", deferrable=True, **RESULTS)
 
