@@ -97,7 +97,7 @@ class JobLaunch(OnTime, EcsBurstOperator):
             said = context["ti"].xcom_pull(task_ids=self.for_task, key=LAUNCH_KEY)
             waited_for = Launch.from_dict(said) if isinstance(said, dict) else None
             if waited_for and waited_for.ids:
-                self._launcher(waited_for.region).stop(waited_for)
+                self._launcher_of(waited_for).stop(waited_for)
         return super()._journey(context, spec, journal)
 
     def _refuse_alone(self, ti: Any) -> None:
@@ -130,7 +130,7 @@ class JobLaunch(OnTime, EcsBurstOperator):
         An answer was lost. What came is what this fire has launched; if nothing did, it is asked for again, so that the
         same token starts it once. Unless less is missing by now: each fire since then may have asked for the same.
         """
-        if came := self._launcher(request.launch.region).adopt(request):
+        if came := self._launcher_of(request.launch).adopt(request):
             intent = intent.placed(came, request.pool).complete()
             journal.write(intent)
             return intent

@@ -136,12 +136,12 @@ class LaunchOperator(BaseOperator):
 
     def _look_after(self, context: Context, journal: Journal, launch: Launch) -> Any:
         context["ti"].xcom_push(LAUNCH_KEY, launch.to_dict())
-        return self._wait(context, journal, self._launcher(launch.region), launch)
+        return self._wait(context, journal, self._launcher_of(launch), launch)
 
     def execute_complete(self, context: Context, event: Any = None, **_: Any) -> Any:
         launch, journal = Launch.from_dict(event["launch"]), self._journal(context)
         with self._ending_with_us(journal):
-            launcher = self._launcher(launch.region)
+            launcher = self._launcher_of(launch)
             return self._go_on(context, journal, launcher, launch, Verdict.from_dict(event))
 
     def _go_on(self, context: Context, journal: Journal, launcher: Launcher, launch: Launch, verdict: Verdict) -> Any:
@@ -162,8 +162,11 @@ class LaunchOperator(BaseOperator):
         return self._tell(context, journal, launcher, launch, verdict)
 
     def _launcher(self, region_name: str | None) -> Launcher:
-        """What exists is looked at where it was launched, whatever `region_name` has become since."""
         return TransientHook(self.aws_conn_id, region_name).launcher(self.kind)
+
+    def _launcher_of(self, launch: Launch) -> Launcher:
+        """What exists is looked at as what it is and where it is, whatever is written here since."""
+        return TransientHook(self.aws_conn_id, launch.region).launcher(launch.kind)
 
     def _region_of(self, intent: Intent) -> str | None:
         """What has begun in a region goes on there."""
@@ -180,7 +183,7 @@ class LaunchOperator(BaseOperator):
         if intent is None or intent.launch is None:
             return super().resume_execution(next_method, next_kwargs, context)
         self.log.warning("the trigger ended without a verdict (%s)", why)
-        launcher = self._launcher(intent.launch.region)
+        launcher = self._launcher_of(intent.launch)
         if why == TriggerFailureReason.TRIGGER_TIMEOUT:
             launcher.stop(intent.launch, AT_DEADLINE)
         elif intent.resumed < MAX_RESUMED:
@@ -210,14 +213,14 @@ class LaunchOperator(BaseOperator):
 
     def _was_killed(self, intent: Intent) -> bool:
         launch = intent.launch
-        return launch is not None and killed(self._launcher(launch.region).observe(launch, _now()))
+        return launch is not None and killed(self._launcher_of(launch).observe(launch, _now()))
 
     def _stop(self, intent: Intent | None, why: str) -> None:
         """End what an intent has started. If it was only asked for, its token tells what there is."""
         known = intent and (intent.launch or (intent.request and intent.request.launch))
         if not intent or not known:
             return
-        launcher = self._launcher(known.region)
+        launcher = self._launcher_of(known)
         launch = (launcher.adopt(intent.request) if intent.request else None) or intent.launch
         if launch and launch.ids:
             launcher.stop(launch)

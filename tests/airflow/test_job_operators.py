@@ -20,6 +20,7 @@ from airflow_transient.core.depth import Depth, Live
 from airflow_transient.core.intent import Intent
 from airflow_transient.core.launch import Launch, Owner
 from airflow_transient.core.reaping import Answer, Standing
+from airflow_transient.hooks.aws import TransientHook
 from airflow_transient.jobs.gate import DepthGate
 from airflow_transient.jobs.operators import (
     JobLaunch,
@@ -510,6 +511,20 @@ def test_what_is_under_way_is_waited_for_though_its_document_cannot_be_read(task
     end_all(tasks)
     event = asyncio.run(anext(trigger.run())).payload  # type: ignore[arg-type]
     assert op.execute_complete(run.context("wait"), event=event)["counts"] == {"succeeded": 2}
+
+
+def test_a_machine_is_looked_after_though_nothing_says_any_more_that_the_job_was_one(
+    world: FakeLauncher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, kinds = Run(), []
+    machine = JobMachine(task_id="launch", command="true", image_id="ami-1", instance_type="t3.small", deferrable=True)
+    trigger = away(lambda: machine.execute(run.context("launch")))
+    world.end(world.running()[0], 0, at=now())
+    event = asyncio.run(anext(trigger.run())).payload  # type: ignore[arg-type]
+    monkeypatch.setattr(TransientHook, "launcher", lambda self, kind: kinds.append(kind) or world)
+    op = UnwrittenLaunch(task_id="launch", reason="this job was deleted", task_definition="unknown")
+    assert op.execute_complete(run.context("launch"), event=event)["outcome"] == "succeeded"
+    assert set(kinds) == {"ec2"}
 
 
 # --- the gate
