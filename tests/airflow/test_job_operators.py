@@ -517,7 +517,8 @@ def test_a_machine_is_looked_after_though_nothing_says_any_more_that_the_job_was
     world: FakeLauncher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, kinds = Run(), []
-    machine = JobMachine(task_id="launch", command="true", image_id="ami-1", instance_type="t3.small", deferrable=True)
+    words = {"command": "true", "image_id": "ami-0123456789abcdef0", "instance_type": "t3.small"}
+    machine = JobMachine(task_id="launch", deferrable=True, **words)  # type: ignore[arg-type]
     trigger = away(lambda: machine.execute(run.context("launch")))
     world.end(world.running()[0], 0, at=now())
     event = asyncio.run(anext(trigger.run())).payload  # type: ignore[arg-type]
