@@ -112,6 +112,7 @@ def test_a_request_that_got_lost_is_made_again_until_the_documents_are_known(
 
 def test_a_parse_that_was_under_way_brings_no_deleted_job_back(airflow: AirflowDatabase, file: DagFile) -> None:
     file.parse({"job.a": False}, revision=1)
+    airflow.set_paused("job.a", True)
     airflow.forget("job.a")
     airflow.reparse(["job.a"], 2)
     file.parse({"job.a": False}, revision=1)
@@ -119,6 +120,18 @@ def test_a_parse_that_was_under_way_brings_no_deleted_job_back(airflow: AirflowD
     file.parse({}, revision=2)
     assert airflow.parsed(5)
     assert not airflow.known("job.a")
+
+
+def test_a_job_that_another_process_made_again_is_not_forgotten(airflow: AirflowDatabase, file: DagFile) -> None:
+    file.parse({"job.a": False}, revision=1)
+    airflow.set_paused("job.a", True)
+    airflow.forget("job.a")
+    airflow.reparse(["job.a"], 2)
+    another = AirflowDatabase()
+    another.set_paused("job.a", False)
+    file.parse({"job.a": False}, revision=3)
+    assert airflow.parsed(5)
+    assert airflow.known("job.a")
 
 
 # --- paused
