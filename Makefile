@@ -20,8 +20,8 @@ demo: $(READY) ## show one launch from beginning to end on this machine
 up: $(READY) ## the local cloud and Airflow on this machine, till Ctrl-C
 	@exec $(PY) scripts/up.py
 
-test: $(READY) ## every test
-	@exec $(PY) -m pytest
+test: $(READY) ## every test, in two processes
+	@exec $(PY) -m pytest -n 2 --dist loadfile
 
 quick: $(READY) ## the tests that take no Airflow start
 	@exec $(PY) -m pytest -m "not slow"

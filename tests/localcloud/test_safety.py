@@ -36,6 +36,12 @@ def children(pid: int) -> set[int]:
     return found
 
 
+@pytest.fixture(scope="module", autouse=True)
+def before() -> set[int]:
+    """What modules before this one have left in this process of the tests."""
+    return children(os.getpid())
+
+
 def alive(pid: int) -> bool:
     try:
         return " Z " not in Path("/proc", str(pid), "stat").read_text()
@@ -213,5 +219,5 @@ def _runs(prefix: list[str], python: str, site: str) -> bool:
         return False
 
 
-def test_nothing_of_this_module_is_left_running() -> None:
-    assert not [pid for pid in children(os.getpid()) if alive(pid)]
+def test_nothing_of_this_module_is_left_running(before: set[int]) -> None:
+    assert not [pid for pid in children(os.getpid()) - before if alive(pid)]
