@@ -57,7 +57,8 @@ def check(spec: EcsSpec, definition: Definition) -> None:
     """What the task definition makes of the spec's words; ECS says most of it with a code and without the fix."""
     if definition.awsvpc and not spec.network:
         raise SpecError(
-            f"{definition.family} has network mode awsvpc: give network_configuration={{'subnets': ['subnet-…']}}"
+            f"{definition.family} has network mode awsvpc: give network_configuration (in a job's document: "
+            "networkConfiguration), such as {'subnets': ['subnet-…']}"
         )
     if spec.network and not definition.awsvpc:
         raise SpecError(f"{definition.family} does not have network mode awsvpc: leave network_configuration out")

@@ -115,7 +115,7 @@ const COLUMNS = (again) => [
   {
     head: "Phase",
     value: ({ state, phase }) => [state, phase],
-    cell: ([state, phase]) => [h("span", { class: `pill ${state}` }, state), " ", phase],
+    cell: ([state, phase]) => [h("span", { class: `pill ${state}` }, state), phase === state ? "" : ` ${phase}`],
   },
   {
     head: "Since",
@@ -140,8 +140,9 @@ const COLUMNS = (again) => [
   },
   {
     head: "Stop",
-    value: ({ may_stop, stopping, resource, dag_id }) => [may_stop, stopping, resource, dag_id],
-    cell: ([may, stopping, resource, dag], _, latest) => {
+    value: ({ may_stop, stopping, resource, dag_id, state }) => [may_stop, stopping, resource, dag_id, state],
+    cell: ([may, stopping, resource, dag, state], _, latest) => {
+      if (state === "ended") return "";
       if (stopping) return h("span", { class: "soft" }, "stopping");
       if (!may) return h("span", { class: "soft" }, "–");
       return h(
