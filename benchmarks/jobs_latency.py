@@ -1,4 +1,4 @@
-"""`python -m benchmarks.jobs_latency`: how long after its fire time a job that was just POSTed has started its first task.
+"""`python -m benchmarks.jobs_latency`: from the fire of a job that was just POSTed to the start of its first task.
 
 A whole Airflow and the local cloud on one machine; each job is new and fires once. The table goes into docs/jobs.md.
 """
