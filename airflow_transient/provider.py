@@ -50,6 +50,19 @@ def get_provider_info() -> dict[str, Any]:
                         "example": "aws_jobs",
                         "default": "aws_default",
                     },
+                    "limits": {
+                        "description": (
+                            "How fast AWS may be asked, as a JSON object: [so many at once, so many a second]. Without "
+                            "it AWS's documented limits hold, for each account and region in each process: raise one "
+                            "after AWS has raised yours, lower it where others share the account. Names: changes of "
+                            "a cluster, looks at a cluster, tags in ECS, Fargate RunTask calls, Fargate tasks, "
+                            "looks at EC2, terminations in EC2, looks at logs."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": '{"Fargate tasks": [200, 50]}',
+                        "default": "",
+                    },
                     "prices": {
                         "description": (
                             "USD per hour, as a JSON object, for the cost shown of what runs: an instance type, or "

@@ -8,13 +8,14 @@ world.end(launch.ids[0], exit_code=3)
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from airflow_transient.aws.ecs import TOKEN_LIFE
 from airflow_transient.aws.launcher import Refused
+from airflow_transient.core.cadence import Looked
 from airflow_transient.core.ec2 import requests as ec2
 from airflow_transient.core.ec2.judging import Ec2Sighting
 from airflow_transient.core.ec2.receipts import Receipt
@@ -88,6 +89,9 @@ class FakeLauncher:
         known = {} if self.blind else self.members
         nothing = RULES[self.kind].sighting
         return tuple(known.get(m, nothing(m, Phase.UNKNOWN, note=unseen, absent=not self.blind)) for m in launch.ids)
+
+    def observe_all(self, launches: Sequence[Launch], now: datetime) -> Looked[tuple[Any, ...]]:
+        return Looked([self.observe(launch, now) for launch in launches])
 
     def stop(self, launch: Launch, why: str = BY_REQUEST) -> None:
         self.calls.append(("stop", launch.ids))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_transient.aws import launcher
+from airflow_transient.aws import launcher, pacing
 from airflow_transient.aws.launcher import FAILURES, ClientFactory
 from airflow_transient.core.ecs.terms import LogPlace
 from airflow_transient.core.fallback import Scope
@@ -76,7 +76,8 @@ def _tail_of(client: ClientFactory, place: LogPlace, task: str) -> tuple[str, ..
 
 def _events(client: ClientFactory, place: LogPlace, task: str, **more: Any) -> dict[str, Any]:
     logs = client("logs", region_name=place.region)
-    answer: dict[str, Any] = logs.get_log_events(logGroupName=place.group, logStreamName=place.stream(task), **more)
+    with pacing.paced(logs, "looks at logs", launcher.scope_of_error):
+        answer: dict[str, Any] = logs.get_log_events(logGroupName=place.group, logStreamName=place.stream(task), **more)
     return answer
 
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 import base64
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from botocore.exceptions import ClientError
 
-from airflow_transient.aws import egress, launcher
+from airflow_transient.aws import egress, launcher, pacing
 from airflow_transient.aws.ec2_looks import Looks, box_of, describe
 from airflow_transient.aws.found import tags_of
 from airflow_transient.aws.launcher import FAILURES, ClientFactory, Refused, words_of
 from airflow_transient.aws.receipts import ReceiptBox
 from airflow_transient.aws.resolve import resolve
+from airflow_transient.core.cadence import Looked
 from airflow_transient.core.ec2 import bootscript, requests
 from airflow_transient.core.ec2.bootscript import Boot, ReportForm
 from airflow_transient.core.ec2.judging import Ec2Sighting
@@ -152,6 +153,9 @@ class Ec2Launcher:
     def observe(self, launch: Launch, now: datetime) -> tuple[Ec2Sighting, ...]:
         return self._looks.observe(launch, now)
 
+    def observe_all(self, launches: Sequence[Launch], now: datetime) -> Looked[tuple[Ec2Sighting, ...]]:
+        return self._looks.observe_all(launches, now)
+
     def explain(self, launch: Launch, member: str) -> tuple[str, ...]:
         return self._looks.explain(launch, member)
 
@@ -169,7 +173,8 @@ class Ec2Launcher:
             ec2 = self._client("ec2")
             self._mark(ec2, launch, why)
             try:
-                ec2.terminate_instances(InstanceIds=list(launch.ids))
+                with pacing.paced(ec2, "terminations in EC2", launcher.scope_of_error):
+                    ec2.terminate_instances(InstanceIds=list(launch.ids))
             except ClientError as error:
                 if launcher.code_of(error) != "InvalidInstanceID.NotFound":
                     raise

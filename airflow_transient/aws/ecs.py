@@ -15,6 +15,7 @@ from airflow_transient.aws import awslogs, ecs_calls, launcher, pacing
 from airflow_transient.aws.ecs_calls import NO_ANSWER
 from airflow_transient.aws.ecs_reads import definition_of, describe, list_tasks, parts, scope_of, sighting_of, task_id
 from airflow_transient.aws.launcher import FAILURES, ClientFactory, Refused, words_of
+from airflow_transient.core.cadence import Looked
 from airflow_transient.core.ecs import requests
 from airflow_transient.core.ecs.judging import STOP_REASON, EcsSighting
 from airflow_transient.core.ecs.spec import EcsSpec
@@ -31,6 +32,7 @@ from airflow_transient.errors import LaunchError, SpecError
 TOKEN_LIFE = timedelta(minutes=55)
 #: Calls on their way at once; the buckets decide how fast they go.
 AT_ONCE = 16
+LOOKS_AT_ONCE = 4
 #: on_kill has five seconds (Airflow's task runner).
 STOP_AGAIN = (0.5, 1.0, 2.0)
 _UNKNOWN_TASK = ("not found", "was not found")
@@ -119,22 +121,27 @@ class EcsLauncher:
     # --- look
 
     def observe(self, launch: Launch, now: datetime) -> tuple[EcsSighting, ...]:
-        return tuple(sighting for ids in parts(launch.ids) for sighting in self._look(launch, ids))
+        return self.observe_all((launch,), now).answers[0]
 
-    def _look(self, launch: Launch, ids: Sequence[str]) -> Iterator[EcsSighting]:
+    def observe_all(self, launches: Sequence[Launch], now: datetime) -> Looked[tuple[EcsSighting, ...]]:
+        ids: dict[str, dict[str, None]] = {}
+        for launch in launches:
+            ids.setdefault(_cluster(launch), {}).update(dict.fromkeys(launch.ids))
+        calls = [(cluster, part) for cluster, members in ids.items() for part in parts(tuple(members))]
+        answers = launcher.side_by_side(self._look, calls, LOOKS_AT_ONCE)
+        seen = {(call[0], each.member): each for call, (told, _) in zip(calls, answers, strict=True) for each in told}
+        told = [tuple(seen[_cluster(launch), member] for member in launch.ids) for launch in launches]
+        return launcher.looked(told, (scope for _, scope in answers if scope))
+
+    def _look(self, call: tuple[str, Sequence[str]]) -> tuple[list[EcsSighting], Scope | None]:
+        cluster, ids = call
         try:
-            answer = self._client("ecs").describe_tasks(cluster=_cluster(launch), tasks=list(ids))
+            ecs = self._client("ecs")
+            with pacing.paced(ecs, "looks at a cluster", scope_of):
+                answer = ecs.describe_tasks(cluster=cluster, tasks=list(ids))
         except (*FAILURES, LaunchError) as error:
-            yield from (EcsSighting(member, Phase.UNKNOWN, note=words_of(error)) for member in ids)
-            return
-        seen = {task_id(t["taskArn"]): t for t in answer["tasks"]}
-        why = {task_id(f.get("arn", "")): f.get("reason") for f in answer.get("failures", ())}
-        for member in ids:
-            if member in seen:
-                yield sighting_of(member, seen[member])
-            else:
-                absent = why.get(member, "MISSING") == "MISSING"
-                yield EcsSighting(member, Phase.UNKNOWN, absent=absent, note=f"ECS says {why.get(member, 'nothing')}")
+            return [EcsSighting(member, Phase.UNKNOWN, note=words_of(error)) for member in ids], scope_of(error)
+        return list(_seen(ids, answer)), None
 
     # --- end
 
@@ -165,6 +172,17 @@ class EcsLauncher:
 
     def follow(self, launch: Launch) -> Callable[[], list[str]]:
         return awslogs.Follower(self._client, launch).new_lines
+
+
+def _seen(ids: Sequence[str], answer: dict[str, Any]) -> Iterator[EcsSighting]:
+    shown = {task_id(t["taskArn"]): t for t in answer["tasks"]}
+    why = {task_id(f.get("arn", "")): f.get("reason") for f in answer.get("failures", ())}
+    for member in ids:
+        if member in shown:
+            yield sighting_of(member, shown[member])
+        else:
+            absent = why.get(member, "MISSING") == "MISSING"
+            yield EcsSighting(member, Phase.UNKNOWN, absent=absent, note=f"ECS says {why.get(member, 'nothing')}")
 
 
 def _cluster(launch: Launch) -> str:

@@ -6,11 +6,18 @@ with the same token after a pause of random length.
 
 from __future__ import annotations
 
+import base64
+import json
+import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+
+from airflow_transient.core.fallback import Scope
+from airflow_transient.errors import SpecError
 
 
 @dataclass(frozen=True)
@@ -25,13 +32,17 @@ class Limit:
         return max(0, count - self.burst) / self.per_second
 
 
-#: Per account and region. Amazon ECS API reference, "request throttling"; developer guide, "Fargate throttling quotas".
+#: Per account and region. Amazon ECS API reference, "request throttling"; developer guide, "Fargate throttling quotas";
+#: EC2 developer guide, "request throttling"; CloudWatch Logs quotas, the smaller regions' figure.
 LIMITS: dict[str, Limit] = {
     "changes of a cluster": Limit(100, 40),
     "looks at a cluster": Limit(100, 20),
     "tags in ECS": Limit(20, 10),
     "Fargate RunTask calls": Limit(20, 20),
     "Fargate tasks": Limit(100, 20),
+    "looks at EC2": Limit(100, 20),
+    "terminations in EC2": Limit(100, 5),
+    "looks at logs": Limit(10, 10),
 }
 
 
@@ -71,12 +82,75 @@ class Bucket:
         self._tokens, self._seen = min(float(self.limit.burst), grown), now
 
 
+def read_limits(words: str | None) -> dict[str, Limit]:
+    """`[transient] limits`, such as {"Fargate tasks": [200, 50]}: so many at once, so many a second. SpecError."""
+    try:
+        said = json.loads(words) if words and words.strip() else {}
+    except ValueError as error:
+        raise SpecError(f"[transient] limits is no JSON ({error}): the documented ones hold") from None
+    if not isinstance(said, dict):
+        raise SpecError(f"[transient] limits is {said!r}, and no JSON object: the documented ones hold")
+    return {name: _limit(name, pair) for name, pair in said.items()}
+
+
+def _limit(name: str, pair: Any) -> Limit:
+    if name not in LIMITS:
+        raise SpecError(f"[transient] limits: there is no {name!r}; there are {', '.join(LIMITS)}")
+    whole = isinstance(pair, list) and len(pair) == 2 and all(type(each) in (int, float) for each in pair)
+    if not whole or not (pair[0] >= 1 and 0 < pair[1] < math.inf):
+        raise SpecError(f"[transient] limits: {name!r} is {pair!r}: say [at once, a second], such as [100, 20]")
+    return Limit(int(pair[0]), float(pair[1]))
+
+
 _buckets: dict[tuple[str, ...], Bucket] = {}
+_configured: dict[str, Limit] = {}
 _making = threading.Lock()
+
+
+def configure(limits: Mapping[str, Limit]) -> None:
+    """For the buckets of this process that are not yet made."""
+    _configured.clear()
+    _configured.update(limits)
 
 
 def bucket(client: Any, name: str) -> Bucket:
     """The process's bucket of one limit, for whatever this client talks to."""
-    key = (client.meta.region_name, client.meta.endpoint_url, name)
+    meta = getattr(client, "meta", None)
+    key = (account_of(_access_key(client)), getattr(meta, "region_name", ""), getattr(meta, "endpoint_url", ""), name)
     with _making:
-        return _buckets.setdefault(key, Bucket(LIMITS[name]))
+        return _buckets.setdefault(key, Bucket(_configured.get(name, LIMITS[name])))
+
+
+def _access_key(client: Any) -> str:
+    """botocore shows a client's credentials nowhere else; without them one bucket serves for all."""
+    credentials = getattr(getattr(client, "_request_signer", None), "_credentials", None)
+    # Not `access_key`: of credentials that are to be refreshed, that asks AWS.
+    return str(getattr(credentials, "_access_key", None) or getattr(credentials, "access_key", None) or "")
+
+
+def account_of(access_key: str) -> str:
+    """
+    Whom the calls of this key are counted for.
+
+    A key id that AWS made since 2019 holds its account's number, in 40 bits of its base32 from the second on. That is
+    nowhere promised: what does not read like one is an account by itself.
+    """
+    if len(access_key) < 16:
+        return access_key
+    try:
+        return f"{int.from_bytes(base64.b32decode(access_key[4:])[:6], 'big') >> 7 & (1 << 40) - 1:012d}"
+    except ValueError:
+        return access_key
+
+
+@contextmanager
+def paced(client: Any, name: str, scope_of: Callable[[Exception], Scope]) -> Iterator[None]:
+    """One call at its bucket's pace; a refusal of the pace is remembered there, and raised."""
+    limit = bucket(client, name)
+    limit.take()
+    try:
+        yield
+    except Exception as error:
+        if scope_of(error) is Scope.PACE:
+            limit.drain()
+        raise

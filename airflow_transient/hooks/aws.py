@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import time
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from airflow_transient.errors import SpecError
@@ -12,6 +15,9 @@ if TYPE_CHECKING:
 DEFAULT_CONN_ID = "aws_default"
 #: Services whose calls we repeat ourselves.
 ASKED_AGAIN = ("ec2", "ecs", "sqs", "logs")
+
+#: Seconds. A wait may outlive its credentials; a client of assumed roles renews its own, one of static keys does not.
+CLIENT_LIFE = 3600.0
 
 
 class TransientHook:
@@ -26,15 +32,21 @@ class TransientHook:
     def __init__(self, aws_conn_id: str | None = DEFAULT_CONN_ID, region_name: str | None = None) -> None:
         self.aws_conn_id = aws_conn_id
         self.region_name = region_name
-        self._clients: dict[str, Any] = {}
+        self._clients: dict[str, tuple[float, Any]] = {}
         self._checked = False
 
     def client(self, service: str, region_name: str | None = None, **config: Any) -> Any:
-        """A boto3 client, kept. `config` is merged onto the connection's own: its proxies and timeouts stay."""
+        """A boto3 client, kept an hour. `config` is merged onto the connection's own: its proxies and timeouts stay."""
         key = repr((service, region_name, sorted(config.items(), key=str)))
-        if key not in self._clients:
-            self._clients[key] = self._make(service, region_name, config)
-        return self._clients[key]
+        made, client = self._clients.get(key, (0.0, None))
+        if client is None or time.monotonic() - made > CLIENT_LIFE:
+            client = self._make(service, region_name, config)
+            self._clients[key] = time.monotonic(), client
+        return client
+
+    def renew(self) -> None:
+        """Make clients anew, from the connection as it is now: a key may have been rotated."""
+        self._clients, self._checked = {}, False
 
     def _make(self, service: str, region_name: str | None, config: dict[str, Any]) -> Any:
         from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
@@ -78,6 +90,20 @@ class TransientHook:
         from airflow_transient.aws.ec2 import Ec2Launcher
         from airflow_transient.aws.ecs import EcsLauncher
 
+        _pace_as_configured()
         if kind == "ecs":
             return EcsLauncher(self.client)
         return Ec2Launcher(self.client, self.signing_life)
+
+
+@cache
+def _pace_as_configured() -> None:
+    """Once in a process. Words that are wrong are said so and hold nobody up: least of all a wait."""
+    from airflow.sdk import conf
+
+    from airflow_transient.aws import pacing
+
+    try:
+        pacing.configure(pacing.read_limits(conf.get("transient", "limits", fallback="")))
+    except SpecError as error:
+        logging.getLogger(__name__).warning("%s", error)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TaskSkippedEvent, TaskSuccessEvent, TriggerEvent
@@ -13,8 +15,11 @@ from airflow_transient.core.condition import WORDS, Look, Question, Waiting
 from airflow_transient.core.depth import Unread
 from airflow_transient.errors import TransientError
 from airflow_transient.hooks.aws import DEFAULT_CONN_ID, TransientHook
+from airflow_transient.triggers.poll import Poll, of_this_loop
+from airflow_transient.triggers.queues import Answer, Asked, QueueLook
 
 if TYPE_CHECKING:
+    from airflow_transient.aws.launcher import ClientFactory
     from airflow_transient.aws.sqs import Reader
 
 VERSION = 1
@@ -30,11 +35,26 @@ def _now() -> datetime:
     return datetime.now(timezone.utc)
 
 
-def make_reader(aws_conn_id: str | None, region_name: str | None, question: Question) -> Reader:
-    """Without a client yet: the first look makes it, in whatever thread looks."""
+def make_reader(
+    aws_conn_id: str | None, region_name: str | None, question: Question | Asked, hook: TransientHook | None = None
+) -> Reader:
+    """
+    Without a client yet: the first look makes it, in whatever thread looks.
+
+    :param hook: one that readers share; what it makes is made anew when AWS no longer takes its credentials.
+    """
     from airflow_transient.aws.sqs import Reader
 
-    return Reader(lambda: TransientHook(aws_conn_id, region_name).client, question.queues, question.asks_age)
+    if hook is None:
+        return Reader(lambda: TransientHook(aws_conn_id, region_name).client, question.queues, question.asks_age)
+    connects = count()
+
+    def connect() -> ClientFactory:
+        if next(connects):  # a reader connects again when its credentials were refused
+            hook.renew()
+        return hook.client
+
+    return Reader(connect, question.queues, question.asks_age)
 
 
 class SqsDepthTrigger(BaseTrigger):
@@ -90,18 +110,28 @@ class SqsDepthTrigger(BaseTrigger):
 
     async def _wait(self) -> dict[str, Any]:
         question = Question.of(**{name: getattr(self, name) for name in WORDS})
-        reader = make_reader(self.aws_conn_id, self.region_name, question)
         waiting = self._resumed(_now())
         await asyncio.sleep(self._until_first(waiting))
-        while True:
-            look = await asyncio.to_thread(reader.look, _now())
-            now, said = _now(), waiting.said
-            waiting = waiting.after(question, look, now)
-            if waiting.said != said:
-                self.log.info("%s", waiting.said)
-            if ended := self._ended(question, waiting, look, now):
-                return ended
-            await asyncio.sleep(min(self.poll_interval, self._left(waiting, now)))
+        until = time.monotonic() + self._left(waiting, _now())
+        asked = Asked(question.queues, question.asks_age, self.poll_interval, until)
+        with self._poll().joined(asked) as wait:
+            while True:
+                look, said = await wait.news(), waiting.said
+                if isinstance(look, Exception):
+                    raise look
+                now = _now()
+                waiting = waiting.after(question, look, now)
+                if waiting.said != said:
+                    self.log.info("%s", waiting.said)
+                if ended := self._ended(question, waiting, look, now):
+                    return ended
+
+    def _poll(self) -> Poll[Asked, Answer]:
+        """The one of all waits of this loop for queues of one connection."""
+        at = (self.aws_conn_id, self.region_name)
+        hook = of_this_loop(("hook", *at), lambda: TransientHook(*at))
+
+        return of_this_loop(("queues", *at), lambda: Poll(QueueLook(lambda one: make_reader(*at, one, hook))))
 
     def _resumed(self, now: datetime) -> Waiting:
         """A new triggerer gets what the worker read, and not what the old triggerer read since."""

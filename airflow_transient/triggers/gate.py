@@ -18,6 +18,7 @@ from airflow_transient.core.launch import Owner
 from airflow_transient.errors import AccessError, LaunchError, SpecError, TransientError
 from airflow_transient.hooks.aws import DEFAULT_CONN_ID, TransientHook
 from airflow_transient.hooks.deployment import deployment
+from airflow_transient.triggers.poll import LOOKS
 
 if TYPE_CHECKING:
     from airflow_transient.aws.launcher import ClientFactory
@@ -100,13 +101,16 @@ class DepthGateTrigger(BaseTrigger):
     async def _answer(self) -> Size:
         for pause in PAUSES:
             try:
-                return await asyncio.to_thread(self._look)
+                return await self._looked()
             except (SpecError, AccessError):
                 raise  # the same a minute later
             except LaunchError as error:
                 self.log.warning("%s; looking again in %g s", error, pause)
             await asyncio.sleep(pause)
-        return await asyncio.to_thread(self._look)
+        return await self._looked()
+
+    async def _looked(self) -> Size:
+        return await asyncio.get_running_loop().run_in_executor(LOOKS, self._look)
 
     def _look(self) -> Size:
         """With clients that other fires have used; with new ones where AWS no longer takes their credentials."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from datetime import datetime, timezone
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -12,12 +12,16 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_transient.core.launch import Launch
 from airflow_transient.core.words import in_short, stopped_in_words
 from airflow_transient.hooks.aws import DEFAULT_CONN_ID, TransientHook
+from airflow_transient.triggers.places import LINES, Place, place_of
+from airflow_transient.triggers.poll import STOPS
 
 if TYPE_CHECKING:
-    from airflow_transient.aws.watching import Watch
+    from airflow_transient.aws.polling import Followed, News
     from airflow_transient.core.verdict import Verdict
 
 VERSION = 1
+#: Seconds. GetLogEvents is paced for the whole process, so the last lines of one launch may have to queue.
+LAST_LINES = 5.0
 #: An event loop keeps weak references only.
 _going_on: set[asyncio.Task[None]] = set()
 
@@ -62,12 +66,11 @@ class LaunchTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         launch = Launch.from_dict(self.launch)
-        hook = TransientHook(self.aws_conn_id, launch.region)
         try:
-            verdict = await self._verdict(self._watch(hook, launch))
+            verdict = await self._verdict(place_of(self.aws_conn_id, launch), launch)
         except asyncio.CancelledError:
             if self.kill == "terminate":
-                self._cancelled(hook, launch)
+                self._cancelled(TransientHook(self.aws_conn_id, launch.region), launch)
             raise
         # Outside of the wait: whoever closes this generator after its event has interrupted nothing.
         yield TriggerEvent({**verdict.to_dict(), "launch": self.launch})
@@ -82,29 +85,48 @@ class LaunchTrigger(BaseTrigger):
         if self.trigger_id is not None:
             self._stopping()
             return
-        self._stop(hook, launch)
+        hook.launcher(launch.kind).stop(launch)
         self.log.info("interrupted: %s %s", stopped_in_words(launch), in_short(launch.ids))
 
-    async def _verdict(self, watch: Watch) -> Verdict:
-        said = None
-        while True:
-            verdict, words = await asyncio.to_thread(watch.look, datetime.now(timezone.utc))
-            if words != said:
-                self.log.info("%s", words)
-                said = words
-            for line in await asyncio.to_thread(watch.new_lines):
-                self.log.info("%s", line)
-            if verdict is not None:
-                return verdict
-            await asyncio.sleep(self.poll_interval)
+    async def _verdict(self, place: Place, launch: Launch) -> Verdict:
+        from airflow_transient.aws.polling import Waited
 
-    def _watch(self, hook: TransientHook, launch: Launch) -> Watch:
-        from airflow_transient.aws.watching import Watch
+        with place.launches.joined(Waited(launch, self.poll_interval)) as wait:
+            async with self._telling_lines(place, launch):
+                while (verdict := self._told(await wait.news())) is None:
+                    pass
+        return verdict
 
-        return Watch(hook.launcher(launch.kind), launch)
+    def _told(self, news: News) -> Verdict | None:
+        self.log.info("%s", news.words)
+        return news.verdict
 
-    def _stop(self, hook: TransientHook, launch: Launch) -> None:
-        hook.launcher(launch.kind).stop(launch)
+    @asynccontextmanager
+    async def _telling_lines(self, place: Place, launch: Launch) -> AsyncIterator[None]:
+        """The job's lines in this trigger's log, beside the wait and at its end."""
+        if not (launch.ecs and launch.ecs.logs):  # a machine's log is read once it has ended
+            yield
+            return
+        from airflow_transient.aws.polling import Followed
+
+        followed = Followed(place.launcher, launch, self.poll_interval)
+        telling = asyncio.create_task(self._tell_lines(place, followed))
+        try:
+            yield
+        finally:
+            telling.cancel()
+        last = asyncio.get_running_loop().run_in_executor(LINES, followed.read)
+        with suppress(Exception):  # whatever keeps the last lines keeps no end
+            self._say(await asyncio.wait_for(last, LAST_LINES))
+
+    async def _tell_lines(self, place: Place, followed: Followed) -> None:
+        with place.lines.joined(followed) as wait:
+            while True:
+                self._say(await wait.news())
+
+    def _say(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.log.info("%s", line)
 
     async def on_kill(self) -> None:
         """
@@ -133,8 +155,8 @@ class LaunchTrigger(BaseTrigger):
             self.log.info("not stopping %s: the task is %s", in_short(self.launch["ids"]), state)
             return
         launch = Launch.from_dict(self.launch)
-        hook = TransientHook(self.aws_conn_id, launch.region)
-        await asyncio.to_thread(self._stop, hook, launch)
+        place = place_of(self.aws_conn_id, launch)
+        await asyncio.get_running_loop().run_in_executor(STOPS, lambda: place.launcher().stop(launch))
         self.log.info("the task is %s: %s %s", state or "cleared", stopped_in_words(launch), in_short(launch.ids))
 
     async def _task_state(self) -> str | None:

@@ -20,6 +20,7 @@ from airflow_transient.core.edge import COOLDOWN, Bell, Edge
 from airflow_transient.errors import SpecError
 from airflow_transient.hooks.aws import DEFAULT_CONN_ID
 from airflow_transient.triggers.depth import POLL_INTERVAL, VERSION, SqsDepthTrigger, make_reader
+from airflow_transient.triggers.poll import LOOKS
 
 if TYPE_CHECKING:
     from airflow_transient.aws.sqs import Reader
@@ -149,7 +150,7 @@ class SqsDepthEventTrigger(BaseEventTrigger):
         reader = make_reader(watcher.aws_conn_id, watcher.region_name, Question.of(**watcher.words))
         failed = 0
         while True:
-            look = await asyncio.to_thread(_look, reader)
+            look = await asyncio.get_running_loop().run_in_executor(LOOKS, _look, reader)
             yield Snapshot(look, _now())
             failed = failed + 1 if isinstance(look, Unread) else 0
             await asyncio.sleep(_pause(failed) if failed else watcher.poll_interval)

@@ -55,7 +55,7 @@ class Queue:
         self.queues: tuple[str, ...] = ("jobs",)
         self.made = self.taken = 0
 
-    def __call__(self, aws_conn_id: Any, region_name: Any, question: Any) -> Queue:
+    def __call__(self, aws_conn_id: Any, region_name: Any, question: Any, hook: Any = None) -> Queue:
         self.made += 1
         return self
 

@@ -267,7 +267,7 @@ async def first(events: Any) -> Any:
 def test_a_wait_reads_where_it_is_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
     queue, asked = Queue(5), []
 
-    def make_reader(aws_conn_id: Any, region_name: Any, question: Any) -> Queue:
+    def make_reader(aws_conn_id: Any, region_name: Any, question: Any, hook: Any = None) -> Queue:
         asked.append((aws_conn_id, region_name))
         return queue
 

@@ -48,14 +48,18 @@ def deferred(leg: Callable[..., Any], *args: Any, **kwargs: Any) -> LaunchTrigge
     return trigger
 
 
-def event(trigger: LaunchTrigger, happens: Callable[[], None] | None = None) -> Any:
-    """What the trigger tells; `happens` only after it has looked for a while and told nothing."""
+def event(
+    trigger: LaunchTrigger, happens: Callable[[], None] | None = None, after: Callable[[], bool] | None = None
+) -> Any:
+    """What the trigger tells; `happens` only after it has looked for a while, or so often, and told nothing."""
 
     async def told() -> Any:
         trigger.trigger_id = 1
         waiting = asyncio.ensure_future(anext(trigger.run()))
         if happens:
             await asyncio.sleep(0.1)
+            while after and not after():
+                await asyncio.sleep(0.01)
             assert not waiting.done()
             happens()
         return (await asyncio.wait_for(waiting, 10)).payload
@@ -128,7 +132,7 @@ def test_a_look_without_an_answer_ends_no_wait(tasks: FakeEcsLauncher, code: str
         tasks.end(tasks.running()[0], 0, at=now())
         tasks.observe = see  # type: ignore[method-assign]
 
-    assert op.execute_complete(ctx, event=event(trigger, seen_again))["outcome"] == "succeeded"
+    assert op.execute_complete(ctx, event=event(trigger, seen_again, lambda: ecs.asked > 5))["outcome"] == "succeeded"
     assert ecs.asked > 5
     assert (len(tasks.members), stops(tasks)) == (1, [])
 

@@ -6,11 +6,10 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from airflow_transient.aws.watching import Watch
+from airflow_transient.aws.watching import Case
 from airflow_transient.core.ecs.judging import EcsSighting
 from airflow_transient.core.launch import Launch
 from airflow_transient.core.verdict import Phase
-from airflow_transient.testing import FakeEcsLauncher
 
 T0 = datetime(2026, 11, 21, 12, 0, tzinfo=timezone.utc)
 LAUNCH = Launch("ecs", "t0-1", "n0", ("a",), "eu-west-1", T0, T0 + timedelta(minutes=10), T0 + timedelta(hours=1))
@@ -21,8 +20,8 @@ GONE = EcsSighting("a", Phase.ENDED)
 
 def dated(*looks: tuple[float, EcsSighting]) -> list[Any]:
     """What each look becomes: those so many seconds after T0, in one process."""
-    watch = Watch(FakeEcsLauncher(), LAUNCH)
-    return [watch._dated(seen, T0 + timedelta(seconds=second)) for second, seen in looks]
+    case = Case(LAUNCH)
+    return [case._dated(seen, T0 + timedelta(seconds=second)) for second, seen in looks]
 
 
 def test_what_is_absent_is_so_since_the_first_look_in_a_row() -> None:

@@ -217,6 +217,30 @@ def test_what_cannot_be_seen_is_unknown_and_no_ending(world: World) -> None:
     world.launcher.stop(launch)
 
 
+def test_many_launches_are_seen_in_one_look_as_each_alone(world: World) -> None:
+    launches = [world.launch(world.spec(seconds=30, count=count)) for count in (1, 2)]
+    world.wait_for_it(launches[1])
+    both = world.launcher.observe_all(launches, now())
+    assert [[s.member for s in seen] for seen in both.answers] == [list(launch.ids) for launch in launches]
+    alone = [world.launcher.observe(launch, now()) for launch in launches]
+    assert [[s.phase for s in seen] for seen in both.answers] == [[s.phase for s in seen] for seen in alone]
+    assert (both.slow, both.denied) == (False, False)
+    for launch in launches:
+        world.launcher.stop(launch)
+
+
+def test_one_that_is_unknown_fails_no_other(world: World) -> None:
+    launch = world.launch(world.spec(seconds=30))
+    ghost = replace(launch, ids=(world.ghost,))
+    seen = world.launcher.observe_all([ghost, launch, ghost], now()).answers
+    assert [s.absent for one in seen for s in one] == [True, False, True]
+    world.launcher.stop(launch)
+
+
+def test_a_look_at_nothing_asks_nothing(world: World) -> None:
+    assert list(world.launcher.observe_all([], now()).answers) == []
+
+
 def test_past_its_deadline_it_is_stopped_and_overdue(world: World) -> None:
     launch = world.launch(world.spec(seconds=50))
     world.wait_for_it(launch)

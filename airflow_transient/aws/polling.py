@@ -1,0 +1,185 @@
+"""One look at many launches: few calls for all of them, and what their answers mean for each that waits.
+
+It runs in a poll's thread, judging included; what takes its time, a stop, goes to a pool of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from airflow_transient.aws.watching import Case, Judged, stop_failed
+from airflow_transient.core.cadence import QUICK, Looked, Pause
+from airflow_transient.core.launch import Launch
+from airflow_transient.core.verdict import Sighting, Verdict
+
+if TYPE_CHECKING:  # as in watching
+    from airflow_transient.aws.launcher import Launcher
+
+log = logging.getLogger(__name__)
+
+#: So long after it was asked for a launch counts as starting: EC2 and ECS take most of a minute.
+YOUNG = timedelta(minutes=1)
+#: AWS has accepted a stop and still shows what was stopped: it is told again after so long.
+STOP_EVERY = timedelta(seconds=15)
+#: Seconds between two renewals of clients: where permission is missing, newer credentials do not help.
+RENEW_EVERY = 60.0
+#: Judged before the next are looked at: what lives as long as a look at thousands makes Python collect its garbage in
+#: all of the process's memory, half a second in which the event loop stands still.
+MEMBERS_AT_ONCE = 400
+#: Seconds that one look at logs takes at most. What it does not come to is first at the next, so soon after.
+LINES_LOOK, LINES_NEXT = 5.0, Pause(1.0)
+
+
+@dataclass(frozen=True)
+class News:
+    """What a wait is told: its state in words, where they have changed, and at the end the verdict."""
+
+    words: str
+    verdict: Verdict | None = None
+
+
+class Waited:
+    """A launch that somebody waits for, and what its looks have left behind."""
+
+    def __init__(self, launch: Launch, poll_interval: float) -> None:
+        self.launch = launch
+        self.pause = Pause(poll_interval)
+        self._case = Case(launch)
+        self._poll_interval = poll_interval
+        self._said: str | None = None
+        self._stops: dict[tuple[str, tuple[str, ...]], tuple[Future[None], datetime]] = {}
+
+    def seen(self, sightings: Sequence[Sighting], now: datetime, stop: Callable[..., Future[None]]) -> News | None:
+        judged = self._case.judged(sightings, now)
+        failed = [words for why, ids in judged.over.items() if (words := self._stop(why, ids, now, stop))]
+        return self._told(judged, "; ".join([judged.words, *failed]), now)
+
+    def not_seen(self, error: Exception, now: datetime) -> News | None:
+        judged = self._case.not_seen(error, now)
+        return self._told(judged, judged.words, now)
+
+    def _told(self, judged: Judged, words: str, now: datetime) -> News | None:
+        self.pause = self._pause(judged.changing, now)
+        if words == self._said and judged.verdict is None:
+            return None
+        self._said = words
+        return News(words, judged.verdict)
+
+    def _pause(self, changing: bool, now: datetime) -> Pause:
+        """Quick while something happens, and exact where something of ours is due."""
+        quick = changing or now < self.launch.asked_at + YOUNG
+        due = [moment for moment in (self.launch.boot_by, self.launch.deadline) if moment > now]
+        seconds = min(self._poll_interval, QUICK) if quick else self._poll_interval
+        return Pause(seconds, (min(due) - now).total_seconds()) if due else Pause(seconds)
+
+    def _stop(self, why: str, members: tuple[str, ...], now: datetime, stop: Callable[..., Future[None]]) -> str | None:
+        """Ask for the stop, and again while what was stopped still shows; what went wrong with the last, in words."""
+        last, asked = self._stops.get((why, members), (None, now))
+        if last is not None and not last.done():
+            return None
+        error = last.exception() if last else None
+        if last is None or error or now - asked >= STOP_EVERY:
+            self._stops[why, members] = stop(self.launch.with_ids(members), why), now
+        return stop_failed(error) if error else None
+
+
+class LaunchLook:
+    """
+    The look of a poll of launches at one place.
+
+    :param launcher: gives the place's launcher; called in the thread, where making one may take its time and fail.
+    :param renew: lets its clients be made anew.
+    :param stops: where stops are done.
+    """
+
+    def __init__(self, launcher: Callable[[], Launcher], renew: Callable[[], None], stops: Executor) -> None:
+        self._launcher, self._renew, self._stops = launcher, renew, stops
+        self._renewed = time.monotonic()
+
+    def __call__(self, waits: Sequence[Waited], now: datetime) -> Looked[News | None]:
+        looks = [self._look(part, now) for part in _parts(waits)]
+        return Looked([news for look in looks for news in look.answers], any(look.slow for look in looks))
+
+    def _look(self, waits: Sequence[Waited], now: datetime) -> Looked[News | None]:
+        try:
+            looked = self._launcher().observe_all([wait.launch for wait in waits], now)
+        except Exception as error:  # a look has no other answer than "unknown"
+            self._renew_at_times()
+            return Looked([wait.not_seen(error, now) for wait in waits])
+        if looked.denied:
+            self._renew_at_times()
+        told = [self._judged(wait, seen, now) for wait, seen in zip(waits, looked.answers, strict=True)]
+        return Looked(told, looked.slow)
+
+    def _judged(self, wait: Waited, seen: Sequence[Sighting], now: datetime) -> News | None:
+        try:
+            return wait.seen(seen, now, self._stop)
+        except Exception as error:  # one launch that cannot be judged keeps no other from its end
+            log.exception("launch %s could not be judged", wait.launch.token)
+            return wait.not_seen(error, now)
+
+    def _stop(self, launch: Launch, why: str) -> Future[None]:
+        return self._stops.submit(self._launcher().stop, launch, why)
+
+    def _renew_at_times(self) -> None:
+        if time.monotonic() - self._renewed > RENEW_EVERY:
+            self._renewed = time.monotonic()
+            self._renew()
+
+
+def _parts(waits: Sequence[Waited]) -> Iterator[list[Waited]]:
+    part: list[Waited] = []
+    members = 0
+    for wait in waits:
+        members += len(wait.launch.ids)
+        if part and members > MEMBERS_AT_ONCE:
+            yield part
+            part, members = [], len(wait.launch.ids)
+        part.append(wait)
+    if part:
+        yield part
+
+
+class Followed:
+    """A launch whose job's lines somebody reads."""
+
+    def __init__(self, launcher: Callable[[], Launcher], launch: Launch, poll_interval: float) -> None:
+        self.pause = Pause(poll_interval)
+        self.read_at = 0.0
+        self._launcher, self._launch, self._poll_interval = launcher, launch, poll_interval
+        self._new_lines: Callable[[], list[str]] | None = None
+        self._reading = threading.Lock()
+
+    def read(self) -> list[str]:
+        """The new lines since the last call. For threads."""
+        with self._reading:
+            self._new_lines = self._new_lines or self._launcher().follow(self._launch)
+            self.read_at, self.pause = time.monotonic(), Pause(self._poll_interval)
+            return self._new_lines()
+
+
+def look_at_lines(followed: Sequence[Followed], now: datetime) -> Looked[list[str] | None]:
+    """The new lines of as many as there is time for, those first that were read the longest time ago."""
+    lines: dict[int, list[str]] = {}
+    until = time.monotonic() + LINES_LOOK
+    for place in sorted(range(len(followed)), key=lambda place: followed[place].read_at):
+        if time.monotonic() > until:
+            followed[place].pause = LINES_NEXT
+        else:
+            lines[place] = _read(followed[place])
+    return Looked([lines.get(place) or None for place in range(len(followed))])
+
+
+def _read(followed: Followed) -> list[str]:
+    try:
+        return followed.read()
+    except Exception as error:  # lines are no ending, whatever becomes of them
+        log.warning("a job's lines could not be read: %s", error)
+        return []
