@@ -61,6 +61,11 @@ def get_transient_cli_commands() -> list[Any]:
             help="Scheduled jobs: what the API under /transient/jobs does, from the shell",
             subcommands=_jobs_commands(),
         ),
+        GroupCommand(
+            name="events",
+            help="Have AWS tell the triggerer of state changes, so that it looks at once",
+            subcommands=_events_commands(),
+        ),
     )
     return [GroupCommand(name="transient", help="Compute borrowed by DAGs", subcommands=commands)]
 
@@ -105,6 +110,36 @@ def _jobs_commands() -> tuple[Any, ...]:
     )
 
 
+def _events_commands() -> tuple[Any, ...]:
+    from airflow.cli.cli_config import ARG_VERBOSE, ActionCommand, Arg, lazy_load_command
+
+    from airflow_transient.core.event_rules import DEFAULT_QUEUE
+
+    arguments = (
+        Arg(("--region",), help="Regions; default: the connection's own", nargs="+", action="extend", metavar="R"),
+        Arg(("--queue",), help=f"A queue's name (default: {DEFAULT_QUEUE})", default=DEFAULT_QUEUE, metavar="NAME"),
+        Arg(("--deployment",), help="Whose ECS tasks (default: this Airflow's own, `deployment` prints it)"),
+        Arg(("--aws-conn-id",), help="An Airflow connection (default: that of [transient] events_conn_id)"),
+        Arg(("-o", "--output"), help="table or json (default: table)", choices=("table", "json"), default="table"),
+        ARG_VERBOSE,
+    )
+    dry_run = Arg(("--dry-run",), help="Say what would be done, and do nothing", action="store_true")
+    verbs = {
+        "setup": "Make the queue and the rules, or mend them; prints what to configure",
+        "teardown": "Delete what setup has made",
+        "show": "What is there; exit code 1 where something is missing",
+    }
+    return tuple(
+        ActionCommand(
+            name=verb,
+            help=help,
+            func=lazy_load_command("airflow_transient.cli.events"),
+            args=arguments if verb == "show" else (dry_run, *arguments),
+        )
+        for verb, help in verbs.items()
+    )
+
+
 # --- commands, on a server: Airflow's metadata database answers
 
 
@@ -136,6 +171,21 @@ def jobs(args: argparse.Namespace) -> None:
     if said := json.dumps(answer.data, indent=1) if args.output == "json" else answer.said:
         print(said)
     raise SystemExit(answer.code)
+
+
+def events(args: argparse.Namespace) -> None:
+    """`airflow transient events ...`"""
+    from airflow_transient.hooks.event_verbs import Answer as EventsAnswer
+    from airflow_transient.hooks.event_verbs import Wish, act
+
+    def answer() -> EventsAnswer:
+        of = args.deployment or deployment_id()
+        dry_run = getattr(args, "dry_run", False)
+        return act(Wish(args.subcommand, of, tuple(args.region or ()), args.queue, args.aws_conn_id, dry_run))
+
+    said = _on_a_server(answer, args)
+    print(json.dumps(said.data, indent=1) if args.output == "json" else said.said)
+    raise SystemExit(said.code)
 
 
 def _on_a_server(act: Callable[[], T], args: argparse.Namespace) -> T:

@@ -50,13 +50,32 @@ def get_provider_info() -> dict[str, Any]:
                         "example": "aws_jobs",
                         "default": "aws_default",
                     },
+                    "events_queue": {
+                        "description": (
+                            "The SQS queue on which AWS tells the triggerer of state changes, by name, URL or ARN; for "
+                            "several regions several, with commas between. `airflow transient events setup` makes it. "
+                            "An event only makes a triggerer look at once. Empty: it looks at intervals alone."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "arn:aws:sqs:eu-west-1:123456789012:airflow-transient-events",
+                        "default": "",
+                    },
+                    "events_conn_id": {
+                        "description": "The Airflow connection that reads the queue of events.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "aws_events",
+                        "default": "aws_default",
+                    },
                     "limits": {
                         "description": (
                             "How fast AWS may be asked, as a JSON object: [so many at once, so many a second]. Without "
                             "it AWS's documented limits hold, for each account and region in each process: raise one "
                             "after AWS has raised yours, lower it where others share the account. Names: changes of "
                             "a cluster, looks at a cluster, tags in ECS, Fargate RunTask calls, Fargate tasks, "
-                            "looks at EC2, terminations in EC2, looks at logs."
+                            "looks at EC2, launches in EC2, instances launched, terminations in EC2, instances "
+                            "terminated, tags in EC2, looks at logs."
                         ),
                         "version_added": "0.1.0",
                         "type": "string",

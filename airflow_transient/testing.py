@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from airflow_transient.aws.ecs import TOKEN_LIFE
-from airflow_transient.aws.launcher import Refused
+from airflow_transient.aws.launcher import Refused, Stop
 from airflow_transient.core.cadence import Looked
 from airflow_transient.core.ec2 import requests as ec2
 from airflow_transient.core.ec2.judging import Ec2Sighting
@@ -92,6 +92,16 @@ class FakeLauncher:
 
     def observe_all(self, launches: Sequence[Launch], now: datetime) -> Looked[tuple[Any, ...]]:
         return Looked([self.observe(launch, now) for launch in launches])
+
+    def stop_all(self, stops: Sequence[Stop]) -> list[Exception | None]:
+        return [self._stopped_or_why_not(*each) for each in stops]
+
+    def _stopped_or_why_not(self, launch: Launch, why: str) -> Exception | None:
+        try:
+            self.stop(launch, why)
+        except Exception as error:
+            return error
+        return None
 
     def stop(self, launch: Launch, why: str = BY_REQUEST) -> None:
         self.calls.append(("stop", launch.ids))

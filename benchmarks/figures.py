@@ -13,6 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 JOBS_PAGE = ROOT / "docs" / "jobs.md"
+PAGE = ROOT / "docs" / "performance.md"
 
 
 def write(mark: str, block: str, page: Path = JOBS_PAGE) -> None:
@@ -35,9 +36,25 @@ def share(seconds: Sequence[float], part: float) -> float:
     return ordered[min(len(ordered) - 1, int(part * len(ordered)))]
 
 
-def measured_by(command: str) -> str:
+def measured_by(command: str, on: str = "", more: str = f"SQLite {sqlite3.sqlite_version}") -> str:
+    """
+    The machine, the versions and the day.
+
+    :param on: the day, where the figures are of another one than today.
+    :param more: what else they depend on.
+    """
     return (
-        f"Measured by `{command}` on {date.today()}: {os.cpu_count()} shared cores, Linux "
+        f"Measured by `{command}` on {on or date.today()}: {os.cpu_count()} shared cores ({processor()}), Linux "
         f"{platform.release().split('-')[0]}, Python {platform.python_version()}, Airflow {version('apache-airflow')}, "
-        f"SQLite {sqlite3.sqlite_version}."
+        f"{more}."
     )
+
+
+def processor() -> str:
+    """As Linux names it; elsewhere its architecture."""
+    try:
+        said = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return platform.machine()
+    named = re.search(r"^model name\s*:\s*(.+)$", said, re.MULTILINE)
+    return named[1].strip() if named else platform.machine()

@@ -1,4 +1,4 @@
-"""What the examples want to find in an account: a bucket, queues and a task definition; and a job to begin with."""
+"""What the examples want to find in an account: a bucket, queues and a task definition, events; and a first job."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from airflow_transient.aws.events import Events
+from airflow_transient.core.event_rules import Wanted
 from airflow_transient.localcloud import LocalCloud
 
 BUCKET = "transient-results"
 QUEUES = ("jobs", "orders", "letters")
+#: ECS's events are told apart by it, so it is known before Airflow starts.
+DEPLOYMENT = "make-up"
 WORKER = Path(__file__).resolve().parents[1] / "dags" / "jobs" / "queue_worker.py"
 
 
@@ -22,6 +26,12 @@ def furnish(cloud: LocalCloud) -> dict[str, str]:
     cloud.client("ecs").register_task_definition(**task_definition(cloud.region))
     subnets = [subnet["SubnetId"] for subnet in cloud.client("ec2").describe_subnets()["Subnets"]]
     return {"AIRFLOW_VAR_SUBNETS": ",".join(subnets[:2])}
+
+
+def events(cloud: LocalCloud) -> dict[str, str]:
+    """What `airflow transient events setup` makes; and the environment of the one Airflow whose triggerer reads it."""
+    arn = Events(cloud.client, Wanted(DEPLOYMENT)).setup().arn
+    return {"AIRFLOW__TRANSIENT__DEPLOYMENT_ID": DEPLOYMENT, "AIRFLOW__TRANSIENT__EVENTS_QUEUE": str(arn)}
 
 
 def example_job(subnets: Sequence[str]) -> dict[str, Any]:

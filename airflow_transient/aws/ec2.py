@@ -9,12 +9,11 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from botocore.exceptions import ClientError
-
 from airflow_transient.aws import egress, launcher, pacing
-from airflow_transient.aws.ec2_looks import Looks, box_of, describe
-from airflow_transient.aws.found import tags_of
-from airflow_transient.aws.launcher import FAILURES, ClientFactory, Refused, words_of
+from airflow_transient.aws.ec2_leavings import Leavings, box_of
+from airflow_transient.aws.ec2_looks import Looks, describe
+from airflow_transient.aws.ec2_stops import Stops
+from airflow_transient.aws.launcher import FAILURES, ClientFactory, Refused, Stop, words_of
 from airflow_transient.aws.receipts import ReceiptBox
 from airflow_transient.aws.resolve import resolve
 from airflow_transient.core.cadence import Looked
@@ -24,15 +23,15 @@ from airflow_transient.core.ec2.judging import Ec2Sighting
 from airflow_transient.core.ec2.requests import Resolved
 from airflow_transient.core.ec2.spec import Ec2Spec
 from airflow_transient.core.fallback import CALL_ITSELF, Scope
-from airflow_transient.core.launch import BY_REQUEST, STOPPED_BY, Launch, LaunchKey
+from airflow_transient.core.launch import BY_REQUEST, Launch, LaunchKey
 from airflow_transient.core.requests import Request
 from airflow_transient.core.spec import Pool
 from airflow_transient.errors import LaunchError, Lost, TransientError
 
-#: The pauses before the same request is sent again after an answer that was no answer, in seconds.
+#: Seconds before the same request is sent again after no answer, and after "too many". An account has two RunInstances
+#: a second, whoever asks: two hundred tasks at once are through after 100 s.
 ASK_AGAIN = (1.0, 3.0, 8.0)
-#: on_kill has five seconds (Airflow's task runner).
-STOP_AGAIN = (0.5, 1.0, 2.0)
+TOO_MANY = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 15.0, 15.0, 15.0, 15.0)
 #: How long the credentials that sign the form will last: at least as long as asked, not that long, or nobody knows.
 SigningLife = Callable[[float], "bool | None"]
 
@@ -50,7 +49,9 @@ class Ec2Launcher:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._client = client
-        self._looks = Looks(client)
+        self._left = Leavings(client)
+        self._looks = Looks(client, self._left)
+        self._stops = Stops(client, self._looks, sleep)
         self._signing_life = signing_life
         self._sleep = sleep
 
@@ -108,26 +109,30 @@ class Ec2Launcher:
         After an unclear answer, ours or an earlier try's (`again`), a refusal of the call itself (no permission,
         expired request) says nothing about what the first asking did: it stays asked for, and is looked up by token.
         """
-        last: Exception | None = None
-        for pause in (*ASK_AGAIN, None):
+        # Ours alone to ask again: a retry of botocore's would be unseen by the buckets.
+        ec2 = self._client("ec2", retries={"mode": "standard", "total_max_attempts": 1})
+        no_answer, too_many = iter(ASK_AGAIN), iter(TOO_MANY)
+        while True:
             try:
-                return _joined(request, self._client("ec2").run_instances(**requests.call(request))["Instances"])
+                return _joined(request, _run(ec2, request))
             except (*FAILURES, TransientError) as error:
-                last = error
-                scope = launcher.scope_of_error(error)
-                if scope is Scope.TOKEN_USED:
-                    return self._used(request)
-                if scope in CALL_ITSELF and again:
-                    break
-                if scope not in (Scope.UNCLEAR, Scope.PACE):
-                    raise Refused(scope, words_of(error)) from error
-                again = again or scope is Scope.UNCLEAR
-            if pause is not None:
-                self._sleep(pause * (0.5 + secrets.randbelow(1000) / 1000))
+                last, scope = error, launcher.scope_of_error(error)
+            if scope is Scope.TOKEN_USED:
+                return self._used(request)
+            if scope in CALL_ITSELF and again:
+                break
+            if scope not in (Scope.UNCLEAR, Scope.PACE):
+                raise Refused(scope, words_of(last)) from last
+            again = again or scope is Scope.UNCLEAR
+            pause = next(too_many if scope is Scope.PACE else no_answer, None)
+            if pause is None:
+                break
+            self._sleep(pause * (0.5 + secrets.randbelow(1000) / 1000))
+        if not again:  # throttled without end, and surely nothing started
+            raise Refused(Scope.AGAIN, words_of(last)) from last
         if launch := self.adopt(request):
             return launch
-        token = request.token
-        raise LaunchError(f"launch {token}: EC2 gave no clear answer: {words_of(last or Exception())}") from last
+        raise LaunchError(f"launch {request.token}: EC2 gave no clear answer: {words_of(last)}") from last
 
     def adopt(self, request: Request) -> Launch | None:
         """By the token, in every state EC2 still shows; else by the receipts. Raises LaunchError without an answer."""
@@ -157,7 +162,7 @@ class Ec2Launcher:
         return self._looks.observe_all(launches, now)
 
     def explain(self, launch: Launch, member: str) -> tuple[str, ...]:
-        return self._looks.explain(launch, member)
+        return self._left.explain(launch, member)
 
     def follow(self, launch: Launch) -> Callable[[], list[str]]:
         """A machine's log is in its receipts once it has ended; until then there is nothing to read."""
@@ -166,46 +171,16 @@ class Ec2Launcher:
     # --- end
 
     def stop(self, launch: Launch, why: str = BY_REQUEST) -> None:
-        """TerminateInstances by id: idempotent, and an id that is gone is what was wanted."""
-        if not launch.ids:
-            return
-        with launcher.said_plainly("ec2:TerminateInstances"):
-            ec2 = self._client("ec2")
-            self._mark(ec2, launch, why)
-            try:
-                with pacing.paced(ec2, "terminations in EC2", launcher.scope_of_error):
-                    ec2.terminate_instances(InstanceIds=list(launch.ids))
-            except ClientError as error:
-                if launcher.code_of(error) != "InvalidInstanceID.NotFound":
-                    raise
-                for member in launch.ids:  # one unknown id refuses the whole call
-                    self._stop_one(ec2, member)
+        launcher.raise_first(self.stop_all([(launch, why)]))
 
-    def _stop_one(self, ec2: Any, member: str) -> None:
-        """EC2 may not know yet what it has just started: NotFound is believed after a few seconds."""
-        for pause in (*STOP_AGAIN, None):
-            try:
-                ec2.terminate_instances(InstanceIds=[member])
-                return
-            except ClientError as error:
-                if launcher.code_of(error) != "InvalidInstanceID.NotFound":
-                    raise
-            if pause is not None:
-                self._sleep(pause)
-
-    def _mark(self, ec2: Any, launch: Launch, why: str) -> None:
-        """Best effort, and only on what is still up: the first mark is the true one."""
-        try:
-            up = [i["InstanceId"] for i in self._looks.instances(launch.ids) if _markable(i)]
-            if up:
-                ec2.create_tags(Resources=up, Tags=[{"Key": STOPPED_BY, "Value": why}])
-        except FAILURES:
-            return  # without the permission to tag, EC2's own reason and the deadline must do
+    def stop_all(self, stops: Sequence[Stop]) -> list[Exception | None]:
+        return self._stops(stops)
 
 
-def _markable(instance: dict[str, Any]) -> bool:
-    up = instance["State"]["Name"] not in ("terminated", "shutting-down")
-    return up and STOPPED_BY not in tags_of(instance.get("Tags"))
+def _run(ec2: Any, request: Request) -> list[dict[str, Any]]:
+    with pacing.paced(ec2, "launches in EC2", launcher.scope_of_error, also={"instances launched": request.wanted}):
+        came: list[dict[str, Any]] = ec2.run_instances(**requests.call(request))["Instances"]
+    return came
 
 
 def _joined(request: Request, instances: list[dict[str, Any]]) -> Launch:

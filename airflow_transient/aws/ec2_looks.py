@@ -1,31 +1,26 @@
-"""What EC2 shows of machines, and what their jobs have left behind: in the bucket of receipts, else on the console."""
+"""What EC2 shows of machines, many in a call; and when it is time to read what their jobs have left behind."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
-from airflow_transient.aws import pacing
-from airflow_transient.aws.found import instance_ended, tags_of
+from airflow_transient.aws import brief, pacing
+from airflow_transient.aws.ec2_leavings import Leavings, Start, is_last
+from airflow_transient.aws.found import tags_of
 from airflow_transient.aws.launcher import FAILURES, ClientFactory, looked, scope_of_error, side_by_side, words_of
-from airflow_transient.aws.receipts import ReceiptBox
 from airflow_transient.core.cadence import Looked
-from airflow_transient.core.ec2.judging import Ec2Sighting
-from airflow_transient.core.ec2.receipts import (
-    UNAVAILABLE,
-    Receipt,
-    boot_evidence,
-    parse_receipt,
-    parse_result,
-    receipts_on_console,
-)
+from airflow_transient.core.ec2.judging import Ec2Sighting, judge_member
 from airflow_transient.core.fallback import Scope
 from airflow_transient.core.launch import STOPPED_BY, Launch
-from airflow_transient.core.spec import S3Prefix
 from airflow_transient.core.verdict import Phase
 from airflow_transient.errors import LaunchError
+
+log = logging.getLogger(__name__)
 
 PHASES: dict[str, Phase] = {
     "pending": Phase.STARTING,
@@ -35,27 +30,22 @@ PHASES: dict[str, Phase] = {
     "stopped": Phase.ENDED,
     "terminated": Phase.ENDED,
 }
-#: What a post-mortem reads and shows: the log object is at most this long.
-LOG_LIMIT, LOG_LINES = 256 * 1024, 20
 #: DescribeInstances takes 200 values in one filter.
 FILTER_LIMIT = 200
 #: Of so many machines in one look S3 is asked for what it need not have yet; so many objects are read at once.
 READS_A_LOOK, AT_ONCE = 20, 10
+#: Of so many that have just ended: a thousand that end at once are read in a few looks.
+NEW_A_LOOK = 200
+#: Seconds. After so many in one look no further object is read: a bucket that does not answer delays no look for long.
+READING = 10.0
 CALLS_AT_ONCE = 4
-#: So many members at most are remembered; what is forgotten is read again.
+#: So many members at most are remembered, the oldest are forgotten; what is forgotten is read again.
 REMEMBERED = 10_000
 
 
-@dataclass(frozen=True)
-class Start:
-    """What was read of a running machine's job. `held`: the receipt of a job that left its machine up."""
+IN_TURN = "its receipt is read in turn"
 
-    started: Receipt | None = None
-    held: Receipt | None = None
-    boot_evidence: str | None = None
-    note: str | None = None
-
-
+X = TypeVar("X")
 #: One member of one launch.
 Pair = tuple[Launch, str]
 Key = tuple[str | None, str]
@@ -66,15 +56,19 @@ class Looks:
     Looks at the machines of launches. A look that fails is a sighting, too: UNKNOWN, with the reason.
 
     What a job leaves is read when there is a reason to: its end when the machine has ended, its start while that is not
-    known, and for what EC2 does not know. The last two in turns, so that a look at a thousand stays a look. It is
-    remembered here, and another process reads it anew without harm.
+    known, and for what EC2 does not know. In turns, but for an end that has just come, so that a look at a thousand
+    stays a look. What was not yet its turn is `unread`, and no ending. An end is told in a look that has read it, and
+    never after an older reading, for a receipt may come late; but what once was enough for a member's verdict is
+    remembered until all of its launch is over, as EC2 forgets it. Another process reads it anew without harm.
     """
 
-    def __init__(self, client: ClientFactory) -> None:
+    def __init__(self, client: ClientFactory, left: Leavings | None = None) -> None:
         self._client = client
+        self._left = left or Leavings(client)
         self._starts: dict[Key, Start] = {}
         self._ends: dict[Key, Ec2Sighting] = {}
         self._read_at: dict[Key, datetime] = {}
+        self._first_read: dict[Key, datetime] = {}
 
     def observe(self, launch: Launch, now: datetime) -> tuple[Ec2Sighting, ...]:
         return self.observe_all((launch,), now).answers[0]
@@ -85,11 +79,12 @@ class Looks:
         answers = side_by_side(self._show, chunks, CALLS_AT_ONCE)
         shown = {member: seen for told, _ in answers for member, seen in told.items()}
         pairs = [(launch, member) for launch in launches for member in launch.ids]
-        self._forget_if_full()
-        self._read_starts([pair for pair in pairs if _phase(shown.get(pair[1])) is Phase.RUNNING], now)
-        self._read_ends([pair for pair in pairs if _phase(shown.get(pair[1])) is Phase.ENDED], shown)
-        absent = self._look_for([pair for pair in pairs if pair[1] not in shown], now)
-        told = [tuple(self._sighting(launch, member, shown, absent) for member in launch.ids) for launch in launches]
+        self._forget_the_oldest()
+        until = time.monotonic() + READING
+        over = [p for p in pairs if p[1] not in shown or _phase(shown[p[1]]) is Phase.ENDED]
+        read = self._read_ends(over, shown, now, until)
+        self._read_starts([p for p in pairs if _phase(shown.get(p[1])) is Phase.RUNNING], now, until)
+        told = [tuple(self._sighting(launch, member, shown, read) for member in launch.ids) for launch in launches]
         return looked(told, (scope for _, scope in answers if scope))
 
     def _show(self, ids: tuple[str, ...]) -> tuple[dict[str, Any], Scope | None]:
@@ -100,142 +95,110 @@ class Looks:
             unseen = {member: Ec2Sighting(member, Phase.UNKNOWN, note=words_of(error)) for member in ids}
             return unseen, scope_of_error(error)
 
-    def _forget_if_full(self) -> None:
-        if max(len(self._starts), len(self._ends), len(self._read_at)) > REMEMBERED:
-            for kept in (self._starts, self._ends, self._read_at):
-                kept.clear()
+    def _forget_the_oldest(self) -> None:
+        remembered: tuple[dict[Key, Any], ...] = (self._starts, self._ends, self._read_at, self._first_read)
+        for each in remembered:
+            for key in list(each)[: max(0, len(each) - REMEMBERED)]:
+                del each[key]
 
-    def _turn(self, pairs: Iterable[Pair], now: datetime) -> list[Pair]:
+    def _turn(self, pairs: Iterable[Pair]) -> list[Pair]:
         """Those that were read the longest time ago, or never."""
         once = {_key(*pair): pair for pair in pairs}
         keys = sorted(once, key=lambda key: self._read_at[key].timestamp() if key in self._read_at else 0.0)
-        turn = keys[:READS_A_LOOK]
-        self._read_at |= dict.fromkeys(turn, now)
-        return [once[key] for key in turn]
+        return [once[key] for key in keys[:READS_A_LOOK]]
 
-    def _read_starts(self, running: Sequence[Pair], now: datetime) -> None:
-        turn = self._turn((pair for pair in running if self._start_is_open(*pair)), now)
-        starts = side_by_side(lambda pair: self._start(*pair, now), turn, AT_ONCE)
-        self._starts |= {_key(*pair): start for pair, start in zip(turn, starts, strict=True)}
+    def _read(self, act: Callable[[Pair], X], turn: Sequence[Pair], now: datetime, until: float) -> dict[Key, X]:
+        """As many as there is time for."""
+
+        def in_time(pair: Pair) -> tuple[X, ...]:
+            try:
+                return (act(pair),) if time.monotonic() < until else ()
+            except Exception:  # one launch that cannot be read keeps no other from its end
+                log.exception("what %s of launch %s has left could not be read", pair[1], pair[0].token)
+                return ()
+
+        answers = side_by_side(in_time, turn, AT_ONCE)
+        told = {_key(*pair): answer for pair, answers in zip(turn, answers, strict=True) for answer in answers}
+        self._read_at |= dict.fromkeys(told, now)
+        return told
+
+    def _read_starts(self, running: Sequence[Pair], now: datetime, until: float) -> None:
+        turn = self._turn(pair for pair in running if self._start_is_open(*pair))
+        self._starts |= self._read(lambda pair: self._left.start(*pair, now), turn, now, until)
 
     def _start_is_open(self, launch: Launch, member: str) -> bool:
         known = self._starts.get(_key(launch, member))
         return known is None or known.started is None or (launch.hold_seconds > 0 and known.held is None)
 
-    def _look_for(self, absent: Sequence[Pair], now: datetime) -> dict[Key, Ec2Sighting]:
-        turn = self._turn(absent, now)
-        return {_key(*pair): seen for pair, seen in zip(turn, side_by_side(self._absent, turn, AT_ONCE), strict=True)}
+    def _read_ends(
+        self, over: Sequence[Pair], shown: Mapping[str, Any], now: datetime, until: float
+    ) -> dict[Key, Ec2Sighting]:
+        """Those that have just ended; in turns what had not said its last word before, and what EC2 does not know."""
+        unread = {_key(*pair): pair for pair in over if not self._has_said_its_last(pair, shown)}
+        new = [pair for key, pair in unread.items() if pair[1] in shown and key not in self._first_read]
+        again = [pair for key, pair in unread.items() if pair[1] not in shown or key in self._first_read]
+        turn = new[:NEW_A_LOOK] + self._turn(again)
+        read = self._read(lambda pair: self._left_by(*pair, shown.get(pair[1])), turn, now, until)
+        for key, end in read.items():
+            self._remember(key, unread[key][0], end, now)
+        return read
 
-    def _read_ends(self, ended: Sequence[Pair], shown: Mapping[str, Any]) -> None:
-        unread = [pair for pair in ended if _key(*pair) not in self._ends]
-        ends = side_by_side(lambda pair: self._end(*pair, shown[pair[1]]), unread, AT_ONCE)
-        self._ends |= {_key(*pair): end for pair, end in zip(unread, ends, strict=True)}
+    def _remember(self, key: Key, launch: Launch, end: Ec2Sighting, now: datetime) -> None:
+        if not end.absent:
+            self._first_read.setdefault(key, now)
+        if len(launch.ids) > 1 and self._is_judged(launch, end, now):  # for the other members' sake
+            self._ends[key] = end
 
-    def _absent(self, pair: Pair) -> Ec2Sighting:
-        """Too new for EC2, or forgotten by it, an hour after its end: then the receipt is all there is."""
-        launch, member = pair
-        receipt, note = self._receipt(launch, member), "EC2 does not know it"
-        result, fault = self._result(box_of(self._client, launch), launch, member, receipt)
-        return Ec2Sighting(
-            member, Phase.UNKNOWN, receipt=receipt, result=result, result_error=fault, absent=True, note=note
-        )
+    def _left_by(self, launch: Launch, member: str, instance: Any) -> Ec2Sighting:
+        try:
+            read = self._left.end(launch, member, instance) if instance else self._left.absent(launch, member)
+        except Exception as error:  # its clients cannot be made any more: no answer
+            read = Ec2Sighting(member, Phase.UNKNOWN, receipt_known=False, note=words_of(error))
+        known = self._ends.get(_key(launch, member))
+        if known and known.receipt and not read.receipt and not (known.absent and instance):
+            return known
+        return replace(read, **_common(instance)) if instance else read
+
+    def _has_said_its_last(self, pair: Pair, shown: Mapping[str, Any]) -> bool:
+        end = self._ends.get(_key(*pair))
+        if end is None or (end.absent and pair[1] in shown):
+            return False
+        forgotten = pair[1] not in shown and not end.absent and end.receipt is not None
+        return forgotten or is_last(end, judged=True)
+
+    def _is_judged(self, launch: Launch, end: Ec2Sighting, now: datetime) -> bool:
+        """Whether it would be a verdict, were it alone. What cannot be judged says so where it is waited for."""
+        dated = end if end.ended or end.absent else replace(end, ended=self._first_read[_key(launch, end.member)])
+        try:
+            return judge_member(launch, dated, now) is not None
+        except Exception:
+            return False
 
     def instances(self, ids: tuple[str, ...]) -> Iterator[dict[str, Any]]:
         """By filter and not by id: one unknown id fails a call that names it, a filter passes over it."""
         ec2 = self._client("ec2")
         for start in range(0, len(ids), FILTER_LIMIT):
             chunk = list(ids[start : start + FILTER_LIMIT])
-            with pacing.paced(ec2, "looks at EC2", scope_of_error):
-                yield from describe(ec2, [{"Name": "instance-id", "Values": chunk}])
+            with pacing.paced(ec2, "looks at EC2", scope_of_error), brief.answers():
+                shown = list(describe(ec2, [{"Name": "instance-id", "Values": chunk}]))
+            yield from shown
 
     def _sighting(
-        self, launch: Launch, member: str, shown: Mapping[str, Any], absent: Mapping[Key, Ec2Sighting]
+        self, launch: Launch, member: str, shown: Mapping[str, Any], read: Mapping[Key, Ec2Sighting]
     ) -> Ec2Sighting:
         instance, key = shown.get(member), _key(launch, member)
-        if isinstance(instance, Ec2Sighting):
-            return instance
-        if instance is None:  # "absent" is only said of what was looked for
-            return absent.get(key, Ec2Sighting(member, Phase.UNKNOWN, note="its receipt is read in turn"))
+        end = read.get(key) or self._ends.get(key)
+        if instance is None or isinstance(instance, Ec2Sighting):  # "absent" is only said of what was looked for
+            return end or instance or _in_turn(member)
         phase, common = PHASES.get(instance["State"]["Name"], Phase.UNKNOWN), _common(instance)
         if phase is Phase.ENDED:
             self._starts.pop(key, None)
-            # Kept for the other members' sake; what may still get a last word is read again at the next look.
-            kept = len(launch.ids) > 1 and _is_last(self._ends[key])
-            return replace(self._ends[key] if kept else self._ends.pop(key), **common)
+            return replace(end if end and not end.absent else _in_turn(member), **common)
         if phase is not Phase.RUNNING or key not in self._starts:
             return Ec2Sighting(member, phase, **common)
         told = self._starts[key]
         seen = Ec2Sighting(member, phase, started=told.started, receipt=told.held, **common)
         return replace(seen, boot_evidence=told.boot_evidence, note=told.note)
-
-    def _start(self, launch: Launch, member: str, now: datetime) -> Start:
-        started, note = self._started(launch, member)
-        evidence = None
-        if not started and now > launch.boot_by:  # no way out to the bucket, or no boot: the console tells which
-            console = self._console(member)
-            started = receipts_on_console(console, launch.nonce)[0]
-            evidence = boot_evidence(console, launch.nonce)
-        held = self._receipt(launch, member) if launch.hold_seconds and started else None
-        return Start(started, held, evidence, note)
-
-    def _receipt(self, launch: Launch, member: str) -> Receipt | None:
-        box = box_of(self._client, launch)
-        read = box.read(member, "receipt.json") if box else None
-        if read and read.data:
-            return parse_receipt(_text(read.data), launch.nonce, "bucket")
-        return receipts_on_console(self._console(member), launch.nonce)[1]
-
-    def _started(self, launch: Launch, member: str) -> tuple[Receipt | None, str | None]:
-        if box := box_of(self._client, launch):
-            read = box.read(member, "started.json")
-            return (parse_receipt(_text(read.data), launch.nonce, "bucket") if read.data else None), read.note
-        return receipts_on_console(self._console(member), launch.nonce)[0], None
-
-    def _end(self, launch: Launch, member: str, instance: dict[str, Any]) -> Ec2Sighting:
-        """Everything that was left behind, read after the end: a receipt written between two looks is not missed."""
-        box = box_of(self._client, launch)
-        read = box.read(member, "receipt.json") if box else None
-        receipt = parse_receipt(_text(read.data), launch.nonce, "bucket") if read and read.data else None
-        console = "" if receipt else self._console(member)
-        started, told = receipts_on_console(console, launch.nonce)
-        receipt = receipt or told
-        result, fault = self._result(box, launch, member, receipt)
-        return Ec2Sighting(
-            member,
-            Phase.ENDED,
-            ended=instance_ended(instance) or (receipt.ended if receipt else None),
-            started=started,
-            receipt=receipt,
-            receipt_known=read.known if read else True,
-            result=result,
-            result_error=fault,
-            boot_evidence=None if receipt or started else boot_evidence(console, launch.nonce),
-            note=read.note if read else None,
-        )
-
-    def _result(
-        self, box: ReceiptBox | None, launch: Launch, member: str, receipt: Receipt | None
-    ) -> tuple[Any, str | None]:
-        if receipt is None or receipt.result_bytes is None:
-            return None, None
-        data = box.read(member, "result.json").data if box else None
-        return parse_result(data, receipt.result_bytes, launch.receipt_key(member, "result.json"))
-
-    def _console(self, member: str) -> str:
-        """The last 64 KB of what the machine printed; `Latest` is for Nitro types only, older ones refuse it."""
-        for arguments in ({"Latest": True}, {}):
-            try:
-                return self._client("ec2").get_console_output(InstanceId=member, **arguments).get("Output") or ""
-            except (*FAILURES, LaunchError):
-                continue
-        return ""
-
-    def explain(self, launch: Launch, member: str) -> tuple[str, ...]:
-        box = box_of(self._client, launch)
-        log = _text(box.read(member, "job.log", LOG_LIMIT).data) if box else ""
-        said = _tail("the job's last lines", log, LOG_LINES)
-        # The console repeats the job's last lines; what matters there is what came before the job.
-        return said or _tail("the console's last lines", self._console(member), LOG_LINES)
 
 
 def _common(instance: dict[str, Any]) -> dict[str, Any]:
@@ -248,6 +211,10 @@ def _common(instance: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _in_turn(member: str) -> Ec2Sighting:
+    return Ec2Sighting(member, Phase.UNKNOWN, note=IN_TURN, unread=True)
+
+
 def _key(launch: Launch, member: str) -> Key:
     return launch.receipts, member
 
@@ -256,28 +223,7 @@ def _phase(instance: Any) -> Phase | None:
     return PHASES.get(instance["State"]["Name"]) if isinstance(instance, dict) else None
 
 
-def _is_last(end: Ec2Sighting) -> bool:
-    """Whether nothing more can come of it."""
-    lacking = (end.result_error or "").startswith(UNAVAILABLE)
-    return end.receipt is not None and end.receipt.final and end.receipt_known and not lacking
-
-
-def box_of(client: ClientFactory, launch: Launch) -> ReceiptBox | None:
-    """Where a launch's machines report to; None where there is only the console."""
-    place = S3Prefix.of(launch.receipts)
-    return ReceiptBox(client, place) if place else None
-
-
 def describe(ec2: Any, filters: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     for page in ec2.get_paginator("describe_instances").paginate(Filters=filters):
         for reservation in page["Reservations"]:
             yield from reservation["Instances"]
-
-
-def _tail(title: str, text: str, lines: int) -> tuple[str, ...]:
-    kept = [line.rstrip()[:300] for line in text.splitlines() if line.strip()][-lines:]
-    return (f"--- {title}:", *kept) if kept else ()
-
-
-def _text(data: bytes | None) -> str:
-    return (data or b"").decode(errors="replace")

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any
 
 from botocore.exceptions import ClientError
 
-from airflow_transient.aws import awslogs, ecs_calls, launcher, pacing
+from airflow_transient.aws import awslogs, brief, ecs_calls, launcher, pacing
 from airflow_transient.aws.ecs_calls import NO_ANSWER
 from airflow_transient.aws.ecs_reads import definition_of, describe, list_tasks, parts, scope_of, sighting_of, task_id
-from airflow_transient.aws.launcher import FAILURES, ClientFactory, Refused, words_of
+from airflow_transient.aws.launcher import FAILURES, ClientFactory, Refused, Stop, words_of
 from airflow_transient.core.cadence import Looked
 from airflow_transient.core.ecs import requests
 from airflow_transient.core.ecs.judging import STOP_REASON, EcsSighting
@@ -137,7 +137,7 @@ class EcsLauncher:
         cluster, ids = call
         try:
             ecs = self._client("ecs")
-            with pacing.paced(ecs, "looks at a cluster", scope_of):
+            with pacing.paced(ecs, "looks at a cluster", scope_of), brief.answers():
                 answer = ecs.describe_tasks(cluster=cluster, tasks=list(ids))
         except (*FAILURES, LaunchError) as error:
             return [EcsSighting(member, Phase.UNKNOWN, note=words_of(error)) for member in ids], scope_of(error)
@@ -146,26 +146,39 @@ class EcsLauncher:
     # --- end
 
     def stop(self, launch: Launch, why: str = BY_REQUEST) -> None:
-        """StopTask, one by one. What has ended keeps its first reason, and what is gone is what was wanted."""
-        if not launch.ids:
-            return
+        launcher.raise_first(self.stop_all([(launch, why)]))
+
+    def stop_all(self, stops: Sequence[Stop]) -> list[Exception | None]:
+        """StopTask, one call a task. What has ended keeps its first reason, and what is gone is what was wanted."""
+        tasks: dict[tuple[str, str], str] = {}
+        for launch, why in stops:
+            for member in launch.ids:
+                tasks.setdefault((_cluster(launch), member), why)
+        if not tasks:
+            return [None] * len(stops)
         with launcher.said_plainly("ecs:StopTask"):
             ecs = self._client("ecs")
-            with ThreadPoolExecutor(min(AT_ONCE, len(launch.ids))) as pool:
-                list(pool.map(lambda member: self._stop_one(ecs, _cluster(launch), member, why), launch.ids))
+        with ThreadPoolExecutor(min(AT_ONCE, len(tasks))) as pool:
+            errors = pool.map(lambda task: self._stop_one(ecs, task, tasks[task]), tasks)
+            failed = dict(zip(tasks, errors, strict=True))
+        return [_first(failed[_cluster(launch), member] for member in launch.ids) for launch, _ in stops]
 
-    def _stop_one(self, ecs: Any, cluster: str, member: str, why: str) -> None:
+    def _stop_one(self, ecs: Any, task: tuple[str, str], why: str) -> Exception | None:
+        """What kept it from its end, or None."""
+        cluster, member = task
         for pause in (*STOP_AGAIN, None):
-            pacing.bucket(ecs, "changes of a cluster").take()
             try:
-                ecs.stop_task(cluster=cluster, task=member, reason=f"{STOP_REASON}{why}")
-                return
-            except ClientError as error:
+                with pacing.paced(ecs, "changes of a cluster", scope_of):
+                    ecs.stop_task(cluster=cluster, task=member, reason=f"{STOP_REASON}{why}")
+            except FAILURES as error:
                 if launcher.code_of(error) == "ClusterNotFoundException" or _unknown_task(error):
-                    return
+                    return None
                 if pause is None or scope_of(error) is not Scope.PACE:
-                    raise
+                    return launcher.in_our_tree("ecs:StopTask", error)
+            else:
+                return None
             self._sleep(pause)
+        return None
 
     def explain(self, launch: Launch, member: str) -> tuple[str, ...]:
         return awslogs.tail(self._client, launch, member)
@@ -189,6 +202,12 @@ def _cluster(launch: Launch) -> str:
     return launch.ecs.cluster if launch.ecs else "default"
 
 
-def _unknown_task(error: ClientError) -> bool:
+def _first(errors: Iterable[Exception | None]) -> Exception | None:
+    return next((error for error in errors if error is not None), None)
+
+
+def _unknown_task(error: Exception) -> bool:
+    if not isinstance(error, ClientError):
+        return False
     message = str(error.response.get("Error", {}).get("Message", "")).lower()
     return launcher.code_of(error) == "InvalidParameterException" and any(words in message for words in _UNKNOWN_TASK)

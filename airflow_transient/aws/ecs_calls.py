@@ -41,9 +41,8 @@ def run_task(client: Any, call: dict[str, Any], again: bool, sleep: Callable[[fl
     """
     no_answer, too_many = iter(NO_ANSWER), iter(TOO_MANY)
     while True:
-        _pace(client, call)
         try:
-            return _answered(client.run_task(**call), call["count"])
+            return _answered(_asked(client, call), call["count"])
         except (*FAILURES, TransientError) as error:
             scope = scope_of(error)
             if scope is Scope.TOKEN_USED and isinstance(error, ClientError):
@@ -59,19 +58,15 @@ def run_task(client: Any, call: dict[str, Any], again: bool, sleep: Callable[[fl
                 return Answer(refused=((Scope.AGAIN, words_of(error), call["count"]),))
             if pause is None:
                 return Answer(unclear=error)
-            if scope is Scope.PACE:
-                _bucket_of_calls(client, call).drain()
             sleep(pause * (0.5 + secrets.randbelow(1000) / 1000))
 
 
-def _pace(client: Any, call: dict[str, Any]) -> None:
-    _bucket_of_calls(client, call).take()
-    if not _on_instances(call):
-        pacing.bucket(client, "Fargate tasks").take(call["count"])
-
-
-def _bucket_of_calls(client: Any, call: dict[str, Any]) -> pacing.Bucket:
-    return pacing.bucket(client, "changes of a cluster" if _on_instances(call) else "Fargate RunTask calls")
+def _asked(client: Any, call: dict[str, Any]) -> dict[str, Any]:
+    calls = "changes of a cluster" if _on_instances(call) else "Fargate RunTask calls"
+    tasks = {} if _on_instances(call) else {"Fargate tasks": call["count"]}
+    with pacing.paced(client, calls, scope_of, also=tasks):
+        answer: dict[str, Any] = client.run_task(**call)
+    return answer
 
 
 def _on_instances(call: dict[str, Any]) -> bool:

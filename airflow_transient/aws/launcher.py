@@ -34,9 +34,13 @@ FAILURES = (ClientError, BotoCoreError, ResponseParserError)
 ClientFactory = Callable[..., Any]
 
 
+#: A launch that is to end, and why.
+Stop = tuple[Launch, str]
+
+
 class Launcher(Protocol):
     """
-    Eight verbs over one kind of compute. Every implementation passes tests/contract; `testing.FakeLauncher` too.
+    Nine verbs over one kind of compute. Every implementation passes tests/contract; `testing.FakeLauncher` too.
 
     `memory`: so long after it was asked for AWS surely tells what a request has started, by token or by list; None: as
     long as anybody asks.
@@ -67,6 +71,10 @@ class Launcher(Protocol):
 
     def stop(self, launch: Launch, why: str = BY_REQUEST) -> None:
         """End every member on purpose, leaving a mark that says why. Stopping twice is fine; the first mark stays."""
+
+    def stop_all(self, stops: Sequence[Stop]) -> Sequence[Exception | None]:
+        """`stop` for many launches of one region in as few calls as AWS takes; for each what kept it from that, or
+        None. An unknown member keeps no other from its end."""
 
     def explain(self, launch: Launch, member: str) -> tuple[str, ...]:
         """What a person wants to read after a failure: the last lines of log and console. Best effort, never raises."""
@@ -139,16 +147,25 @@ def said_plainly(action: str) -> Iterator[None]:
     """Turn what AWS answers to a question of `prepare` into our tree. `action` is the IAM action it needs."""
     try:
         yield
-    except TransientError:
-        raise
-    except tuple(_NEVER_SENT) as error:
-        raise AccessError(_NEVER_SENT[type(error)]) from error
-    except ParamValidationError as error:
-        raise SpecError(f"{action}: {error}") from error
-    except ClientError as error:
-        scope = scope_of_error(error)
-        if scope is Scope.ACCESS:
-            raise AccessError(f"not allowed: {action} is needed ({words_of(error)})") from error
-        raise (SpecError if scope is Scope.SPEC else LaunchError)(f"{action}: {words_of(error)}") from error
-    except (BotoCoreError, ResponseParserError) as error:
-        raise LaunchError(f"{action}: {words_of(error)}") from error
+    except FAILURES as error:
+        raise in_our_tree(action, error) from error
+
+
+def in_our_tree(action: str, error: Exception) -> TransientError:
+    """A failure of a call as one of our errors, which says whose move is next."""
+    if isinstance(error, tuple(_NEVER_SENT)):
+        return AccessError(_NEVER_SENT[type(error)])
+    if isinstance(error, ParamValidationError):
+        return SpecError(f"{action}: {error}")
+    if not isinstance(error, ClientError):
+        return LaunchError(f"{action}: {words_of(error)}")
+    scope = scope_of_error(error)
+    if scope is Scope.ACCESS:
+        return AccessError(f"not allowed: {action} is needed ({words_of(error)})")
+    return (SpecError if scope is Scope.SPEC else LaunchError)(f"{action}: {words_of(error)}")
+
+
+def raise_first(errors: Iterable[Exception | None]) -> None:
+    for error in errors:
+        if error is not None:
+            raise error

@@ -19,6 +19,9 @@ from typing import Any
 from airflow_transient.core.fallback import Scope
 from airflow_transient.errors import SpecError
 
+#: The part of a burst that is kept back: half a second's refill of Fargate's, so much may calls differ on their way.
+SLACK = 0.1
+
 
 @dataclass(frozen=True)
 class Limit:
@@ -31,6 +34,13 @@ class Limit:
         """The least time that `count` of them take."""
         return max(0, count - self.burst) / self.per_second
 
+    def with_slack(self) -> Limit:
+        """
+        A little less at once. AWS counts when a call arrives: where the first was longer on its way than the next ones,
+        its bucket began to refill later than ours (seen on the local cloud: one of thirty calls refused).
+        """
+        return Limit(max(1, int(self.burst * (1 - SLACK))), self.per_second)
+
 
 #: Per account and region. Amazon ECS API reference, "request throttling"; developer guide, "Fargate throttling quotas";
 #: EC2 developer guide, "request throttling"; CloudWatch Logs quotas, the smaller regions' figure.
@@ -41,7 +51,11 @@ LIMITS: dict[str, Limit] = {
     "Fargate RunTask calls": Limit(20, 20),
     "Fargate tasks": Limit(100, 20),
     "looks at EC2": Limit(100, 20),
+    "launches in EC2": Limit(5, 2),
+    "instances launched": Limit(1000, 2),
     "terminations in EC2": Limit(100, 5),
+    "instances terminated": Limit(1000, 20),
+    "tags in EC2": Limit(100, 10),
     "looks at logs": Limit(10, 10),
 }
 
@@ -57,7 +71,8 @@ class Bucket:
     ) -> None:
         self.limit = limit
         self._clock, self._sleep = clock, sleep
-        self._lock = threading.Lock()
+        # Reentrant: a kill's signal handler (on_kill) may have interrupted the very thread that holds it.
+        self._lock = threading.RLock()
         self._tokens = float(limit.burst)
         self._seen = clock()
 
@@ -75,6 +90,11 @@ class Bucket:
         with self._lock:
             self._refill()
             self._tokens = min(self._tokens, 0.0)
+
+    def give_back(self, count: int) -> None:
+        """AWS has taken none of them."""
+        with self._lock:
+            self._tokens += count
 
     def _refill(self) -> None:
         now = self._clock()
@@ -97,14 +117,14 @@ def _limit(name: str, pair: Any) -> Limit:
     if name not in LIMITS:
         raise SpecError(f"[transient] limits: there is no {name!r}; there are {', '.join(LIMITS)}")
     whole = isinstance(pair, list) and len(pair) == 2 and all(type(each) in (int, float) for each in pair)
-    if not whole or not (pair[0] >= 1 and 0 < pair[1] < math.inf):
+    if not whole or not (1 <= pair[0] < math.inf and 0 < pair[1] < math.inf):
         raise SpecError(f"[transient] limits: {name!r} is {pair!r}: say [at once, a second], such as [100, 20]")
     return Limit(int(pair[0]), float(pair[1]))
 
 
 _buckets: dict[tuple[str, ...], Bucket] = {}
 _configured: dict[str, Limit] = {}
-_making = threading.Lock()
+_making = threading.RLock()  # as a bucket's own
 
 
 def configure(limits: Mapping[str, Limit]) -> None:
@@ -118,7 +138,7 @@ def bucket(client: Any, name: str) -> Bucket:
     meta = getattr(client, "meta", None)
     key = (account_of(_access_key(client)), getattr(meta, "region_name", ""), getattr(meta, "endpoint_url", ""), name)
     with _making:
-        return _buckets.setdefault(key, Bucket(_configured.get(name, LIMITS[name])))
+        return _buckets.setdefault(key, Bucket(_configured.get(name, LIMITS[name]).with_slack()))
 
 
 def _access_key(client: Any) -> str:
@@ -144,13 +164,25 @@ def account_of(access_key: str) -> str:
 
 
 @contextmanager
-def paced(client: Any, name: str, scope_of: Callable[[Exception], Scope]) -> Iterator[None]:
-    """One call at its bucket's pace; a refusal of the pace is remembered there, and raised."""
-    limit = bucket(client, name)
-    limit.take()
+def paced(
+    client: Any, name: str, scope_of: Callable[[Exception], Scope], also: Mapping[str, int] | None = None
+) -> Iterator[None]:
+    """
+    One call at its bucket's pace; a refusal of the pace is remembered there, and raised.
+
+    :param also: what else the call takes, and from which bucket: so many instances.
+    """
+    calls, others = bucket(client, name), [(bucket(client, other), count) for other, count in (also or {}).items()]
+    calls.take()
+    for other, count in others:
+        other.take(count)
     try:
         yield
     except Exception as error:
-        if scope_of(error) is Scope.PACE:
-            limit.drain()
+        scope = scope_of(error)
+        if scope is Scope.PACE:  # it does not say of which bucket; that of calls is the smaller one
+            calls.drain()
+        if scope is not Scope.UNCLEAR:  # nothing was launched, so nothing else was taken
+            for other, count in others:
+                other.give_back(count)
         raise

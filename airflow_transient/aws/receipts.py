@@ -42,18 +42,23 @@ class Read:
 
 
 class ReceiptBox:
-    """The receipts of one launch: a prefix in a bucket."""
+    """
+    The receipts of one launch: a prefix in a bucket.
 
-    def __init__(self, client: ClientFactory, place: S3Prefix) -> None:
+    :param regions: bucket -> its region, of boxes that share what is known: it is asked for once.
+    """
+
+    def __init__(self, client: ClientFactory, place: S3Prefix, regions: dict[str, str] | None = None) -> None:
         self._client = client
         self.place = place
-        self._region: str | None = None
+        self._regions = {} if regions is None else regions
 
     def region(self) -> str:
         """The bucket's own region. Raises SpecError where there is no such bucket, AccessError where it is closed."""
-        if self._region is None:
-            self._region = self._look_up_region()
-        return self._region
+        bucket = self.place.bucket
+        if bucket not in self._regions:
+            self._regions[bucket] = self._look_up_region()
+        return self._regions[bucket]
 
     def _look_up_region(self) -> str:
         s3 = self._client("s3")

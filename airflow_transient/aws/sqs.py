@@ -97,6 +97,21 @@ def read_depth(client: ClientFactory, queue: str, now: datetime, oldest: bool = 
     return Depth(queue, **counts, at=now, oldest_seconds=_oldest(client, address, now))
 
 
+def opened(client: ClientFactory, queue: str) -> tuple[Any, str]:
+    """
+    A client where this queue is, and its URL.
+
+    Needs sqs:GetQueueUrl for a name or an ARN. Raises as `read_depth` does.
+    """
+    address = Address.of(queue)
+    with said_plainly(f"sqs:GetQueueUrl on {queue}"):
+        sqs = _client(client, "sqs", address)
+    if address.url:
+        return sqs, address.url
+    with _missing_said(client, sqs, address):
+        return sqs, _find(sqs, address)
+
+
 def read_depths(client: ClientFactory, queues: Iterable[str], now: datetime, oldest: bool = False) -> list[Depth]:
     """One look at each; raises at the first that cannot be read."""
     return [read_depth(client, queue, now, oldest) for queue in queues]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from airflow_transient.core.ecs.judging import EcsSighting
 from airflow_transient.core.judging import judge, to_stop, unseen, wait_in_words
 from airflow_transient.core.launch import Launch
 from airflow_transient.core.verdict import Phase, Sighting, Verdict
@@ -66,7 +67,8 @@ class Case:
 
 
 def _changing(seen: Sighting) -> bool:
-    return seen.phase is Phase.STARTING or seen.state in ON_THE_WAY_OUT
+    stopping = isinstance(seen, EcsSighting) and seen.stopping  # ECS shows it as running for a while
+    return seen.phase is Phase.STARTING or seen.state in ON_THE_WAY_OUT or (stopping or seen.unread)
 
 
 class Watch:

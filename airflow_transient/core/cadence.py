@@ -9,6 +9,8 @@ from typing import Generic, TypeVar
 
 #: Seconds. Intervals in between are rounded down: a thousand waits of one cadence meet in one look.
 CADENCES = (1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0)
+#: Nobody looks more often.
+LEAST = 0.01
 #: What may be over in a moment, or has only just been asked for, is looked at so often.
 QUICK = 5.0
 #: A look is stretched by so much at most, and by a factor of two at a time.
@@ -34,15 +36,21 @@ class Looked(Generic[A]):
 
 @dataclass(frozen=True)
 class Pause:
-    """Till the next look: about so many seconds, and never longer than till `end`, which no other wait shares."""
+    """
+    Till the next look: about so many seconds, not fewer than `least`, and never longer than till `end`, which no other
+    wait shares.
+    """
 
     seconds: float
     end: float = math.inf
+    least: float = 0.0
 
 
 def shared(seconds: float) -> float:
-    """The cadence that waits of this interval share: the longest that is no longer."""
-    return max((cadence for cadence in CADENCES if cadence <= seconds), default=seconds)
+    """The cadence that waits of this interval share: the longest that is no longer; beyond the table its multiples."""
+    if seconds >= CADENCES[-1]:
+        return seconds // CADENCES[-1] * CADENCES[-1]
+    return max((cadence for cadence in CADENCES if cadence <= seconds), default=max(seconds, LEAST))
 
 
 @dataclass(frozen=True)
@@ -59,8 +67,9 @@ class Pace:
     def next(self, now: float, pause: Pause) -> float:
         """The moment of the next look: after `now`, and the same for all of this interval."""
         cadence = shared(pause.seconds * self.stretch)
-        moment = (math.floor((now - self.offset) / cadence) + 1) * cadence + self.offset
-        if moment <= now:  # by a rounding of the last bit
+        after = now + pause.least
+        moment = (math.floor((after - self.offset) / cadence) + 1) * cadence + self.offset
+        if moment <= after:  # by a rounding of the last bit
             moment += cadence
         return min(moment, now + pause.end)
 

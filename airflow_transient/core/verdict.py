@@ -99,7 +99,7 @@ class Sighting:
     One look at one member. `note` says what could not be seen, `reason` is AWS's code for its end, `stopped_by` the
     mark that one of us left when stopping it. `absent`: AWS answered and does not know it, which it does of what is too
     new and of what ended an hour ago, as far as one waiting process has seen since `absent_since`; without it, UNKNOWN
-    is a look that failed.
+    is a look that failed. `unread`: AWS answered, and what its job has left is read at a later look.
     """
 
     member: str
@@ -112,6 +112,7 @@ class Sighting:
     absent: bool = False
     absent_since: datetime | None = None
     note: str | None = None
+    unread: bool = False
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 DEFAULT_CONN_ID = "aws_default"
 #: Services whose calls we repeat ourselves.
 ASKED_AGAIN = ("ec2", "ecs", "sqs", "logs")
+
+#: botocore's own are a minute each and five tries: where nobody answers, a look would stand still for that long.
+PATIENCE = {"connect_timeout": 10, "read_timeout": 30, "retries": {"mode": "standard", "total_max_attempts": 3}}
 
 #: Seconds. A wait may outlive its credentials; a client of assumed roles renews its own, one of static keys does not.
 CLIENT_LIFE = 3600.0
@@ -34,14 +38,19 @@ class TransientHook:
         self.region_name = region_name
         self._clients: dict[str, tuple[float, Any]] = {}
         self._checked = False
+        self._making = threading.RLock()  # one client for a key, however many threads ask at once
 
     def client(self, service: str, region_name: str | None = None, **config: Any) -> Any:
-        """A boto3 client, kept an hour. `config` is merged onto the connection's own: its proxies and timeouts stay."""
+        """
+        A boto3 client, kept an hour. `config` is merged onto the connection's own: its proxies and timeouts stay, and
+        where it says nothing of how long to wait for an answer, we do.
+        """
         key = repr((service, region_name, sorted(config.items(), key=str)))
-        made, client = self._clients.get(key, (0.0, None))
-        if client is None or time.monotonic() - made > CLIENT_LIFE:
-            client = self._make(service, region_name, config)
-            self._clients[key] = time.monotonic(), client
+        with self._making:
+            made, client = self._clients.get(key, (0.0, None))
+            if client is None or time.monotonic() - made > CLIENT_LIFE:
+                client = self._make(service, region_name, config)
+                self._clients[key] = time.monotonic(), client
         return client
 
     def renew(self) -> None:
@@ -52,15 +61,18 @@ class TransientHook:
         from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
         from botocore.config import Config
 
+        from airflow_transient.aws.brief import can_be_brief
+
         self._check_connection()
         hook: Any = AwsBaseHook(aws_conn_id=self.aws_conn_id, client_type=service, region_name=self.region_name)
-        own = hook.config or Config()
+        own = Config(**PATIENCE).merge(hook.config or Config())
         if "s3" in config:
             config = {**config, "s3": {**config["s3"], **(own.s3 or {})}}
         if service in ASKED_AGAIN:
             # What fails is asked again by us, with the same bytes or at the next look; botocore's retries are unseen.
             config = {"retries": {"mode": "standard", "total_max_attempts": 2}, **config}
-        return hook.get_client_type(region_name=region_name or self.region_name, config=own.merge(Config(**config)))
+        whole = own.merge(Config(**config))
+        return can_be_brief(hook.get_client_type(region_name=region_name or self.region_name, config=whole))
 
     def _check_connection(self) -> None:
         """The provider goes on with empty credentials where a connection is unknown; a typo should not."""

@@ -11,14 +11,13 @@ from airflow.triggers.base import StartTriggerArgs
 
 from airflow_transient.core.ecs.spec import RULE_WORDS
 from airflow_transient.hooks.aws import DEFAULT_CONN_ID
-from airflow_transient.triggers.gate import DepthGateTrigger, Question
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 #: The words of a burst that say how many. Overrides do not: what a job's environment holds stays out of the trigger.
 SIZE_WORDS = ("task_definition", "cluster", "queues", *RULE_WORDS)
-TRIGGER = f"{DepthGateTrigger.__module__}.{DepthGateTrigger.__name__}"
+TRIGGER = "airflow_transient.triggers.gate.DepthGateTrigger"
 
 
 class DepthGate(BaseOperator):
@@ -46,6 +45,8 @@ class DepthGate(BaseOperator):
         region_name: str | None = None,
         **kwargs: Any,
     ) -> None:
+        from airflow_transient.triggers.gate import Question  # only jobs that a queue sizes pay for it
+
         super().__init__(**kwargs)
         sizing = {name: words[name] for name in SIZE_WORDS if name in words}
         self.question = Question(sizing, for_task, aws_conn_id, region_name)

@@ -26,13 +26,13 @@ from airflow_transient.operators.secrets import refuse_masked
 from airflow_transient.operators.telling import lines_of
 from airflow_transient.operators.waiting import WorkerWait
 from airflow_transient.retry import transient_retry_policy
-from airflow_transient.triggers.launch import LaunchTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
     from airflow.sdk.definitions.retry_policy import RetryPolicy
 
     from airflow_transient.aws.launcher import Launcher
+    from airflow_transient.triggers.launch import LaunchTrigger
 
 ON_KILL = ("terminate", "leave")
 #: How often a launch whose trigger died gets another one; after that a worker waits for it.
@@ -46,7 +46,8 @@ class LaunchOperator(BaseOperator):
     :param aws_conn_id: Airflow connection of type ``aws``; default ``aws_default``, which may be absent (templated).
     :param region_name: AWS region; default: the connection's (templated).
     :param deferrable: wait in the triggerer and not in a worker; default ``[operators] default_deferrable``.
-    :param poll_interval: seconds between looks, default 15; not templated.
+    :param poll_interval: seconds between looks, default 15; not templated. Waits in the triggerer share their looks: it
+        is rounded down there to 1, 2, 5, 10, 15, 30, 60, 120 or n times 300; 5 at most in a launch's first minute.
     :param on_kill: ``"terminate"`` (default) or ``"leave"`` what was launched when the task is killed, cleared or
         marked while it waits; not templated.
     :param retry_on_exit_codes: exit codes of the job after which another try makes sense; default: none; not templated.
@@ -279,6 +280,8 @@ class LaunchOperator(BaseOperator):
         return self._go_on(context, journal, launcher, launch, verdict)
 
     def _trigger(self, launch: Launch) -> LaunchTrigger:
+        from airflow_transient.triggers.launch import LaunchTrigger  # no DAG file needs it
+
         return LaunchTrigger(launch.to_dict(), self.aws_conn_id, self.poll_interval, self.kill)
 
     def _tell(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 import time
 from collections.abc import Callable
 from datetime import datetime, timezone
@@ -14,6 +16,11 @@ if TYPE_CHECKING:
     from airflow_transient.aws.launcher import Launcher
     from airflow_transient.core.launch import Launch
     from airflow_transient.core.verdict import Verdict
+
+log = logging.getLogger(__name__)
+
+#: Seconds. Airflow's task runner gives on_kill five.
+KILL_TAKES = 4.5
 
 
 class WorkerWait:
@@ -48,13 +55,24 @@ class WorkerWait:
         raise Stopped(f"launch {launch.token}: the task was killed; {stopped_in_words(launch)} {in_short(launch.ids)}")
 
     def kill(self) -> None:
+        """In a thread of its own: what the signal has interrupted may hold a lock that the stop needs, and gives it
+        back only after this has returned. What the stop has not done by then, `wait` does."""
         self._killed = True
         if self._live:
             launcher, launch = self._live
-            launcher.stop(launch)
+            stop = threading.Thread(target=_stop, args=(launcher, launch), name="airflow-transient-kill", daemon=True)
+            stop.start()
+            stop.join(KILL_TAKES)
 
     def _pause(self) -> None:
         """In short slices: a signal handler returns into the sleep it interrupted."""
         end = time.monotonic() + self.poll_interval
         while not self._killed and (left := end - time.monotonic()) > 0:
             time.sleep(min(left, 0.5))
+
+
+def _stop(launcher: Launcher, launch: Launch) -> None:
+    try:
+        launcher.stop(launch)
+    except Exception as error:  # `wait` asks again, and the reaper after it
+        log.warning("launch %s is not stopped yet (%s)", launch.token, error)

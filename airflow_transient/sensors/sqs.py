@@ -109,6 +109,8 @@ class SqsDepthSensor(BaseSensorOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(poke_interval=poke_interval, retry_policy=retry_policy, **kwargs)
+        if self.poke_interval <= 0:
+            raise SpecError(f"poke_interval is {poke_interval}: seconds, and more than 0")
         self.queues = queues
         self.at_least = at_least
         self.at_most = at_most

@@ -113,7 +113,8 @@ class SqsDepthTrigger(BaseTrigger):
         waiting = self._resumed(_now())
         await asyncio.sleep(self._until_first(waiting))
         until = time.monotonic() + self._left(waiting, _now())
-        asked = Asked(question.queues, question.asks_age, self.poll_interval, until)
+        in_a_row = question.condition.consecutive > 1
+        asked = Asked(question.queues, question.asks_age, self.poll_interval, until, in_a_row)
         with self._poll().joined(asked) as wait:
             while True:
                 look, said = await wait.news(), waiting.said

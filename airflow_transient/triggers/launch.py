@@ -12,8 +12,8 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_transient.core.launch import Launch
 from airflow_transient.core.words import in_short, stopped_in_words
 from airflow_transient.hooks.aws import DEFAULT_CONN_ID, TransientHook
+from airflow_transient.triggers.events import listening
 from airflow_transient.triggers.places import LINES, Place, place_of
-from airflow_transient.triggers.poll import STOPS
 
 if TYPE_CHECKING:
     from airflow_transient.aws.polling import Followed, News
@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 VERSION = 1
 #: Seconds. GetLogEvents is paced for the whole process, so the last lines of one launch may have to queue.
 LAST_LINES = 5.0
+#: Seconds between stops that AWS refused. After the last one the reaper is left, which goes by the deadline.
+STOP_AGAIN = (5.0, 15.0, 60.0)
+#: Seconds between askings for the task's state that got no answer: an API server may just be starting.
+ASK_AGAIN = (2.0, 10.0, 30.0)
+UNKNOWN = "unknown"
 #: An event loop keeps weak references only.
 _going_on: set[asyncio.Task[None]] = set()
 
@@ -91,10 +96,14 @@ class LaunchTrigger(BaseTrigger):
     async def _verdict(self, place: Place, launch: Launch) -> Verdict:
         from airflow_transient.aws.polling import Waited
 
-        with place.launches.joined(Waited(launch, self.poll_interval)) as wait:
+        with (
+            place.launches.joined(Waited(launch, self.poll_interval)) as wait,
+            listening(launch, place.launches, wait) as listened,
+        ):
             async with self._telling_lines(place, launch):
                 while (verdict := self._told(await wait.news())) is None:
                     pass
+            listened.ended(member.id for member in verdict.members)
         return verdict
 
     def _told(self, news: News) -> Verdict | None:
@@ -117,12 +126,13 @@ class LaunchTrigger(BaseTrigger):
             telling.cancel()
         last = asyncio.get_running_loop().run_in_executor(LINES, followed.read)
         with suppress(Exception):  # whatever keeps the last lines keeps no end
-            self._say(await asyncio.wait_for(last, LAST_LINES))
+            await asyncio.wait_for(last, LAST_LINES)
+        self._say(followed.taken())
 
     async def _tell_lines(self, place: Place, followed: Followed) -> None:
         with place.lines.joined(followed) as wait:
-            while True:
-                self._say(await wait.news())
+            while await wait.news():
+                self._say(followed.taken())
 
     def _say(self, lines: Iterable[str]) -> None:
         for line in lines:
@@ -151,13 +161,28 @@ class LaunchTrigger(BaseTrigger):
 
     async def _stop_if_over(self) -> None:
         state = await self._task_state()
-        if state in ("deferred", "unknown"):
+        for pause in ASK_AGAIN:
+            if state != UNKNOWN or self.task_instance is None:
+                break
+            await asyncio.sleep(pause)
+            state = await self._task_state()
+        if state in ("deferred", UNKNOWN):
             self.log.info("not stopping %s: the task is %s", in_short(self.launch["ids"]), state)
             return
         launch = Launch.from_dict(self.launch)
         place = place_of(self.aws_conn_id, launch)
-        await asyncio.get_running_loop().run_in_executor(STOPS, lambda: place.launcher().stop(launch))
+        await self._stop(place, launch)
         self.log.info("the task is %s: %s %s", state or "cleared", stopped_in_words(launch), in_short(launch.ids))
+
+    async def _stop(self, place: Place, launch: Launch) -> None:
+        """Nobody looks at this launch any more: what keeps it from its end now may not do so a little later."""
+        for pause in STOP_AGAIN:
+            try:
+                return await asyncio.wrap_future(place.stops.stop(launch))
+            except Exception as error:  # of AWS, or of an Airflow that does not tell the connection just now
+                self.log.warning("%s is not stopped yet (%s); again in %g s", in_short(launch.ids), error, pause)
+            await asyncio.sleep(pause)
+        return await asyncio.wrap_future(place.stops.stop(launch))
 
     async def _task_state(self) -> str | None:
         """The task's state; None for a cleared one that is not yet scheduled; "unknown" if nobody answers."""
@@ -166,14 +191,14 @@ class LaunchTrigger(BaseTrigger):
 
         ti = self.task_instance
         if ti is None:
-            return "unknown"
+            return UNKNOWN
         try:
             found = await sync_to_async(RuntimeTaskInstance.get_task_states)(
                 dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
             )
         except Exception as error:  # asking goes over two processes and a network; any failure is the same answer
             self.log.warning("could not ask for the task's state: %s", error)
-            return "unknown"
+            return UNKNOWN
         states: dict[str, str | None] = found.get(ti.run_id, {})
         name = ti.task_id if ti.map_index < 0 else f"{ti.task_id}_{ti.map_index}"
         return states.get(name)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from airflow_transient.core.launch import Launch
 from airflow_transient.hooks.aws import TransientHook
-from airflow_transient.triggers.poll import STOPS, Poll, of_this_loop
+from airflow_transient.triggers.poll import Poll, of_this_loop
 
 if TYPE_CHECKING:
     from airflow_transient.aws.launcher import Launcher
     from airflow_transient.aws.polling import Followed, News, Waited
 
-#: Logs are asked for at a pace of their own, which is no look's.
+#: For the last lines of what has ended: logs are asked for at a pace of their own, which is no look's.
 LINES = ThreadPoolExecutor(4, thread_name_prefix="airflow-transient-lines")
 
 
@@ -23,10 +23,12 @@ class Place:
 
     def __init__(self, hook: TransientHook, kind: str) -> None:
         from airflow_transient.aws.polling import LaunchLook, look_at_lines
+        from airflow_transient.aws.stops import Stops
 
         self._hook, self._kind = hook, kind
-        self.launches: Poll[Waited, News] = Poll(LaunchLook(self.launcher, hook.renew, STOPS))
-        self.lines: Poll[Followed, list[str]] = Poll(look_at_lines, LINES)
+        self.stops = Stops(self.launcher, hook.renew)
+        self.launches: Poll[Waited, News] = Poll(LaunchLook(self.launcher, hook.renew, self.stops.stop))
+        self.lines: Poll[Followed, bool] = Poll(look_at_lines)
         self._made: Launcher | None = None
         self._making = threading.Lock()
 

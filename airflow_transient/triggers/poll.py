@@ -12,24 +12,24 @@ import math
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import Any, Generic, Protocol, TypeVar
 
-from airflow_transient.core.cadence import CADENCES, SLOW, Looked, Pace, Pause
+from airflow_transient.core.cadence import CADENCES, QUICK, SLOW, Looked, Pace, Pause
 
 log = logging.getLogger(__name__)
 
 #: First looks are at least so many seconds apart; a wait that comes alone has it after so few.
 COALESCE, SETTLE = 0.25, 0.05
+#: AWS may tell of a change before it shows it: who was woken and sees nothing new looks again after so many seconds.
+AGAIN = (1.0, QUICK)
 #: So many waits are told their news before the loop may turn to somebody else: some milliseconds' work.
 AT_A_TURN = 50
-#: asyncio's own pool has six threads on two cores, and everybody uses it: a few slow answers there stop all looks.
+#: For looks of no poll. asyncio's own pool has six threads on two cores for everybody: a few slow answers stop it.
 LOOKS = ThreadPoolExecutor(16, thread_name_prefix="airflow-transient-look")
-#: A pool apart: two hundred kills at once keep no look waiting.
-STOPS = ThreadPoolExecutor(8, thread_name_prefix="airflow-transient-stop")
 
 
 class Item(Protocol):
@@ -49,10 +49,11 @@ Look = Callable[[Sequence[I], datetime], "Looked[A | None]"]
 class Wait(Generic[I, A]):
     """One item that is waited for."""
 
-    __slots__ = ("_came", "_news", "due", "item")
+    __slots__ = ("_again", "_came", "_news", "due", "item")
 
     def __init__(self, item: I, due: float) -> None:
         self.item, self.due = item, due
+        self._again: tuple[float, ...] = ()
         self._news: deque[A] = deque()
         self._came: asyncio.Future[None] | None = None
 
@@ -63,6 +64,18 @@ class Wait(Generic[I, A]):
             await self._came
         return self._news.popleft()
 
+    def wake(self, due: float) -> None:
+        self.due, self._again = min(self.due, due), AGAIN
+
+    def pause(self, news: A | None) -> Pause:
+        """Till the next look, after one that found this."""
+        pause = self.item.pause
+        if news is not None or not self._again:
+            self._again = ()
+            return pause
+        soon, self._again = self._again[0], self._again[1:]
+        return Pause(min(soon, pause.seconds), pause.end)
+
     def tell(self, news: A) -> None:
         self._news.append(news)
         if self._came is not None and not self._came.done():
@@ -70,10 +83,14 @@ class Wait(Generic[I, A]):
 
 
 class Poll(Generic[I, A]):
-    """All the waits of one loop at one place of AWS. Looks are taken in a thread, one at a time."""
+    """
+    All the waits of one loop at one place of AWS. Looks are taken one at a time, in a thread of the poll's own: a place
+    that does not answer keeps no other waiting.
+    """
 
-    def __init__(self, look: Look[I, A], pool: Executor = LOOKS) -> None:
-        self._look, self._pool = look, pool
+    def __init__(self, look: Look[I, A], pool: Executor | None = None) -> None:
+        self._look = look
+        self._pool = pool or ThreadPoolExecutor(1, thread_name_prefix="airflow-transient-look")
         self._waits: dict[Wait[I, A], None] = {}
         self._earlier = asyncio.Event()
         self._until, self._first = 0.0, -math.inf
@@ -95,12 +112,13 @@ class Poll(Generic[I, A]):
         finally:
             del self._waits[wait]
 
-    def wake(self, concerned: Callable[[I], bool]) -> int:
-        """Look at these now, whatever their interval. How many there are."""
-        soon, woken = self._soon(), [wait for wait in self._waits if concerned(wait.item)]
-        for wait in woken:
-            wait.due = min(wait.due, soon)
+    def wake(self, waits: Iterable[Wait[I, A]]) -> int:
+        """Look at these now, whatever their interval, and soon again where nothing new is seen. How many still wait."""
+        woken = [wait for wait in waits if wait in self._waits]
         if woken:
+            soon = self._soon()
+            for wait in woken:
+                wait.wake(soon)
             self._hurry(soon)
         return len(woken)
 
@@ -160,9 +178,17 @@ class Poll(Generic[I, A]):
             news = looked.answers[place] if looked else None
             if news is not None:
                 wait.tell(news)
-            wait.due = min(wait.due, self._pace.next(_time(), wait.item.pause))
+            if wait.due == math.inf:  # else it was woken meanwhile
+                wait.due = self._next(wait, news)
             if place % AT_A_TURN == AT_A_TURN - 1:
                 await asyncio.sleep(0)
+
+    def _next(self, wait: Wait[I, A], news: A | None) -> float:
+        try:
+            return self._pace.next(_time(), wait.pause(news))
+        except Exception:  # one wait with a strange interval keeps nobody's news back
+            log.exception("when to look next could not be reckoned")
+            return _time() + 1
 
     async def _looked(self, items: Sequence[I]) -> Looked[A | None] | None:
         try:

@@ -19,23 +19,30 @@ if TYPE_CHECKING:
 
 #: Of so many queues at once; botocore keeps ten connections a client.
 AT_ONCE = 10
+#: No look is on the dot.
+NEARLY = 0.9
 #: What a wait is told: a look, or what waiting does not help.
 Answer = Look | SpecError | AccessError
 
 
 @dataclass(frozen=True)
 class Asked:
-    """Some queues that somebody waits for. `until`: the wait's own end, by the monotonic clock."""
+    """
+    Some queues that somebody waits for. `until`: the wait's own end, by the monotonic clock. `apart`: two looks are an
+    interval apart, as the readings of one row have to be; else the second may come as soon as others look.
+    """
 
     queues: tuple[str, ...]
     asks_age: bool
     interval: float
     until: float = math.inf
+    apart: bool = False
 
     @property
     def pause(self) -> Pause:
         left = self.until - time.monotonic()
-        return Pause(self.interval, left) if left > 0 else Pause(self.interval)
+        least = NEARLY * self.interval if self.apart else 0.0
+        return Pause(self.interval, left if left > 0 else math.inf, least)
 
 
 class QueueLook:

@@ -7,6 +7,7 @@ import contextvars
 import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -18,6 +19,8 @@ from airflow_transient.triggers import poll as polls
 from airflow_transient.triggers.poll import Poll, of_this_loop
 
 SHORT = Pause(0.02)
+#: Seconds. Looks are at shared moments, and none of these is near.
+LONG = 1e9
 WHO: contextvars.ContextVar[str] = contextvars.ContextVar("who", default="nobody")
 
 
@@ -83,7 +86,7 @@ def test_waits_that_come_together_are_looked_at_in_one_call(monkeypatch: pytest.
 def test_the_first_look_is_at_once_whatever_the_interval() -> None:
     async def act() -> float:
         began = time.monotonic()
-        await news_of(Poll(Eyes()), Thing(pause=Pause(300), says="seen"))
+        await news_of(Poll(Eyes()), Thing(pause=Pause(LONG), says="seen"))
         return time.monotonic() - began
 
     assert run(act) < 2
@@ -94,7 +97,7 @@ def test_first_looks_are_a_quarter_of_a_second_apart() -> None:
 
     async def act() -> None:
         poll: Poll[Any, Any] = Poll(eyes)
-        with poll.joined(Thing(0, pause=Pause(300))):
+        with poll.joined(Thing(0, pause=Pause(LONG))):
             for name in range(1, 5):
                 await news_of(poll, Thing(name, says=name))
                 looked.append(time.monotonic())
@@ -193,25 +196,78 @@ def test_who_joins_during_a_look_is_in_the_next_and_who_left_is_in_none() -> Non
 
 
 def test_what_is_woken_is_looked_at_now_also_when_a_look_was_on_its_way() -> None:
-    eyes, thing = Eyes(held=threading.Event()), Thing(7, pause=Pause(300))
+    eyes, thing = Eyes(held=threading.Event()), Thing(7, pause=Pause(LONG))
 
     async def act() -> Any:
         poll: Poll[Any, Any] = Poll(eyes)
-        waiting = asyncio.ensure_future(news_of(poll, thing))
-        await until(lambda: eyes.looks)
-        thing.says = "ended after that look was taken"
-        assert poll.wake(lambda item: item.name == 7) == 1
-        assert poll.wake(lambda item: item.name == 8) == 0
-        assert eyes.held
-        eyes.held.set()
-        return await waiting
+        with poll.joined(thing) as wait, poll.joined(Thing(8, pause=Pause(LONG))):
+            await until(lambda: eyes.looks)
+            thing.says = "ended after that look was taken"
+            assert poll.wake([wait]) == 1
+            assert eyes.held
+            eyes.held.set()
+            news = await wait.news()
+        assert poll.wake([wait]) == 0
+        return news
 
     assert run(act) == "ended after that look was taken"
+    assert eyes.looks == [[7, 8], [7]]
+
+
+def test_who_is_woken_too_early_looks_again_soon_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(polls, "AGAIN", (0.02, 0.02))
+    eyes, thing = Eyes(), Thing(pause=Pause(LONG))
+
+    async def act() -> None:
+        poll: Poll[Any, Any] = Poll(eyes)
+        with poll.joined(thing) as wait:
+            await until(lambda: eyes.looks)
+            poll.wake([wait])
+            await until(lambda: len(eyes.looks) == 4)
+            await until(lambda: wait.due > time.monotonic() + 5)
+
+    run(act)
+    assert len(eyes.looks) == 4
+
+
+def test_who_has_seen_what_it_was_woken_for_waits_as_before() -> None:
+    eyes, thing = Eyes(), Thing(pause=Pause(LONG))
+
+    async def act() -> None:
+        poll: Poll[Any, Any] = Poll(eyes)
+        with poll.joined(thing) as wait:
+            await until(lambda: eyes.looks)
+            thing.says = "shutting down"
+            poll.wake([wait])
+            assert await wait.news() == "shutting down"
+            await until(lambda: wait.due > time.monotonic() + 5)
+
+    run(act)
     assert len(eyes.looks) == 2
 
 
+def test_a_thousand_that_are_woken_one_by_one_are_a_few_looks() -> None:
+    eyes, things = Eyes(), [Thing(n, pause=Pause(LONG)) for n in range(1000)]
+
+    async def act() -> None:
+        poll: Poll[Any, Any] = Poll(eyes)
+        with ExitStack() as stack:
+            waits = [stack.enter_context(poll.joined(thing)) for thing in things]
+            await until(lambda: sum(map(len, eyes.looks)) == 1000)
+            eyes.looks.clear()
+            for thing, wait in zip(things, waits, strict=True):
+                thing.says = "ended"
+                poll.wake([wait])
+                await asyncio.sleep(0)
+            for wait in waits:
+                await wait.news()
+
+    run(act)
+    assert len(eyes.looks) <= 8
+
+
 def test_a_look_is_exact_at_its_own_end() -> None:
-    eyes, thing = Eyes(), Thing(pause=Pause(300, end=0.3))
+    eyes, thing = Eyes(), Thing(pause=Pause(LONG, end=0.3))
 
     async def act() -> float:
         began = time.monotonic()
@@ -288,8 +344,18 @@ def test_five_thousand_waits_do_not_stall_the_loop() -> None:
         watching.cancel()
 
     run(act)
-    assert sum(len(look) == count for look in eyes.looks) >= 1
+    seen = [len(look) for look in eyes.looks]
+    assert sum(seen) >= count  # on an idle machine all in one; on a busy one they begin, and are first seen, in parts
+    assert len(seen) < count / 10
     # The median tells of us, the largest of the machine.
     assert sorted(stalls)[len(stalls) // 2] < 0.05
-    assert max(stalls) < 0.5
     print(f"longest stall {max(stalls) * 1000:.0f} ms")
+
+
+def test_a_wait_whose_interval_cannot_be_reckoned_keeps_nobody_s_news_back() -> None:
+    async def act() -> Any:
+        poll: Poll[Any, Any] = Poll(Eyes())
+        with poll.joined(Thing(1, Pause(float("nan")))):
+            return await news_of(poll, Thing(2, says="here"))
+
+    assert run(act) == "here"

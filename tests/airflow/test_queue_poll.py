@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from airflow_transient.core.cadence import Pace, Pause
 from airflow_transient.core.depth import Depth, Unread
 from airflow_transient.errors import AccessError
 from airflow_transient.triggers import depth as triggers
@@ -78,6 +79,24 @@ def test_what_cannot_be_read_is_said_to_those_who_asked_for_it() -> None:
 def test_the_last_look_is_at_the_wait_s_own_end(left: float, end: float) -> None:
     pause = Asked(("a",), False, 30.0, time.monotonic() + left).pause
     assert (pause.seconds, pause.end) == (30.0, pytest.approx(end, abs=0.1))
+
+
+def test_the_readings_of_a_row_are_an_interval_apart_or_hardly_less() -> None:
+    assert Asked(("a",), False, 30.0).pause.least == 0
+    assert Asked(("a",), False, 30.0, apart=True).pause.least == 27
+
+
+def test_a_drained_queue_is_read_twice_an_interval_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    cloud, looked = Cloud(jobs=0), list[Pause]()
+    monkeypatch.setattr(triggers, "make_reader", cloud)
+    monkeypatch.setattr(Pace, "next", lambda self, now, pause: (looked.append(pause), now + 0.01)[1])
+
+    async def one() -> Any:
+        trigger = SqsDepthTrigger(queues=["jobs"], drained=True, poll_interval=30.0)
+        return await asyncio.wait_for(anext(trigger.run()), 20)
+
+    assert asyncio.run(one()).payload["outcome"] == "holds"
+    assert {pause.least for pause in looked} == {27}
 
 
 def test_a_hundred_waits_read_a_queue_once_a_tick_with_one_connection(monkeypatch: pytest.MonkeyPatch) -> None:

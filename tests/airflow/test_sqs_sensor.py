@@ -326,6 +326,7 @@ def test_started_on_a_worker_it_looks_and_defers() -> None:
         pytest.param({"at_least": 1, "consecutive": 0}, "consecutive is 0", id="no reading"),
         pytest.param({"drained": True, "count_in_flight": True}, "always counts", id="drained counts all"),
         pytest.param({"at_least": 1, "queues": []}, "names no queue", id="no queue"),
+        pytest.param({"at_least": 1, "poke_interval": 0}, "poke_interval is 0", id="no pause between looks"),
     ],
 )
 def test_a_wrong_word_is_said_where_the_file_is_parsed(words: dict[str, Any], sentence: str) -> None:

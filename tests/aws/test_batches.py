@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from io import BytesIO
@@ -12,18 +12,21 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, EndpointConnectionError
 
 from airflow_transient.aws import ec2_looks, pacing, polling
 from airflow_transient.aws.ec2 import Ec2Launcher
 from airflow_transient.aws.ecs import EcsLauncher
 from airflow_transient.aws.pacing import Limit, account_of, bucket, read_limits
 from airflow_transient.aws.polling import Followed, LaunchLook, Waited, look_at_lines
+from airflow_transient.aws.watching import Case
 from airflow_transient.core.cadence import QUICK, Looked
-from airflow_transient.core.ec2.judging import Ec2Sighting
+from airflow_transient.core.ec2.judging import CONSOLE_DELAY, Ec2Sighting
+from airflow_transient.core.ecs.judging import EcsSighting
 from airflow_transient.core.ecs.terms import Terms
+from airflow_transient.core.judging import judge
 from airflow_transient.core.launch import Launch
-from airflow_transient.core.verdict import Outcome, Phase
+from airflow_transient.core.verdict import STOP_GRACE, UNANSWERED, Outcome, Phase
 from airflow_transient.errors import SpecError
 from airflow_transient.provider import get_provider_info
 
@@ -96,6 +99,9 @@ class Cloud:
     def __init__(self, states: dict[str, str], objects: dict[str, str] | None = None) -> None:
         self.states, self.objects = states, objects or {}
         self.refuse: dict[str, Exception] = {}
+        self.unreadable: Exception | None = None
+        self.silent: Exception | None = None
+        self.reason: str | None = None
         self.asked: Counter[str] = Counter()
         self.meta = SimpleNamespace(region_name="eu-west-1", endpoint_url=f"https://ec2-{id(self)}")
 
@@ -110,20 +116,26 @@ class Cloud:
             raise refused[0]
         known = [i for i in ids if i in self.states]
         for start in range(0, len(known), 2):
-            found = [{"InstanceId": i, "State": {"Name": self.states[i]}} for i in known[start : start + 2]]
+            more = {"StateReason": {"Code": self.reason}} if self.reason else {}
+            found = [{"InstanceId": i, "State": {"Name": self.states[i]}, **more} for i in known[start : start + 2]]
             yield {"Reservations": [{"Instances": [each]} for each in found]}
 
     def head_bucket(self, Bucket: str) -> Any:
+        self.asked["region"] += 1
         return {"BucketRegion": "eu-west-1"}
 
     def get_object(self, Bucket: str, Key: str) -> Any:
         self.asked[Key.rpartition("/")[2]] += 1
+        if self.unreadable:
+            raise self.unreadable
         if Key not in self.objects:
             raise said("NoSuchKey", 404)
         return {"Body": BytesIO(self.objects[Key].encode())}
 
     def get_console_output(self, **_: Any) -> Any:
         self.asked["console"] += 1
+        if self.silent:
+            raise self.silent
         return {}
 
 
@@ -205,16 +217,233 @@ def test_an_end_without_a_receipt_is_read_again() -> None:
     assert launcher.observe(launch, T0)[0].receipt.exit_code == 3
 
 
+def test_a_thousand_ends_without_a_word_are_read_in_turns_and_told_only_by_a_look_that_has_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ec2_looks, "READS_A_LOOK", 4)
+    names = [f"i-{n}" for n in range(12)]
+    cloud = Cloud(dict.fromkeys(names, "terminated"))
+    launcher, launches = machines(cloud), [replace(EC2, ids=(name,)) for name in names]
+    ended, reads = [], []
+    for number in range(4):
+        seen = [s for (s,) in launcher.observe_all(launches, T0 + timedelta(seconds=number)).answers]
+        ended.append({s.member for s in seen if s.phase is Phase.ENDED})
+        reads.append(cloud.asked["receipt.json"])
+        assert {s.state for s in seen} == {"terminated"}
+    assert [len(members) for members in ended] == [12, 4, 4, 4]
+    assert set.union(*ended[1:]) == set(names)
+    assert reads == [12, 16, 20, 24]
+
+
+def ended(*ids: str, **more: Any) -> dict[str, str]:
+    exit_0 = {"exit_code": 0, "cause": "exit", "ended": T0.isoformat()}
+    return {f"t0-1/{i}/receipt.json": receipt(i, "end", **exit_0 | more) for i in ids}
+
+
+def many(count: int) -> tuple[str, ...]:
+    return tuple(f"i-{n}" for n in range(count))
+
+
+def verdict_after(look: Callable[[datetime], Any], now: datetime, looks: int, every: float = QUICK) -> Any:
+    """The first verdict of so many looks, with the number of looks that it took; None where there is none."""
+    for number in range(looks):
+        if verdict := look(now + timedelta(seconds=number * every)):
+            return number + 1, verdict
+    return None
+
+
+def judged(launcher: Ec2Launcher, launch: Launch) -> Callable[[datetime], Any]:
+    case = Case(launch)
+    return lambda now: case.judged(launcher.observe(launch, now), now).verdict
+
+
+@pytest.mark.parametrize("count", [20, 25, 60])
+def test_machines_without_receipts_are_judged_when_their_time_is_over_however_many(
+    monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    monkeypatch.setattr(pacing, "_configured", {"looks at EC2": Limit(10**6, 1e6)})
+    launch = replace(EC2, ids=many(count))
+    look = judged(machines(Cloud(dict.fromkeys(launch.ids, "terminated"))), launch)
+    assert verdict_after(look, T0, 1) is None
+    assert look(T0 + CONSOLE_DELAY - timedelta(seconds=1)) is None
+    number, verdict = verdict_after(look, T0 + CONSOLE_DELAY, 3)
+    assert number == -(-count // ec2_looks.READS_A_LOOK)
+    assert [m.id for m in verdict.members] == list(launch.ids)
+    assert {m.outcome for m in verdict.members} == {Outcome.LOST}
+
+
+def test_a_bucket_that_stays_down_delays_no_verdict_by_a_day() -> None:
+    launch = replace(EC2, ids=many(25))
+    cloud = Cloud(dict.fromkeys(launch.ids, "terminated"))
+    cloud.unreadable = said("SlowDown", 503)
+    look = judged(machines(cloud), launch)
+    assert verdict_after(look, HOUR, 3) is None
+    assert verdict_after(look, HOUR + STOP_GRACE, 3)[1].outcome is Outcome.LOST
+
+
+@pytest.mark.parametrize("late", [timedelta(0), timedelta(hours=26)], ids=["in time", "a day past the deadline"])
+def test_what_ec2_has_forgotten_is_judged_by_receipts_that_are_read_in_turn(late: timedelta) -> None:
+    launch = replace(EC2, ids=many(45))
+    look = judged(machines(Cloud({}, ended(*launch.ids))), launch)
+    assert verdict_after(look, HOUR + late, 9)[1].outcome is Outcome.SUCCEEDED
+
+
+def test_early_ends_are_remembered_while_another_goes_on_and_ec2_forgets_them() -> None:
+    launch = replace(EC2, ids=many(30), deadline=T0 + timedelta(hours=6))
+    *early, last = launch.ids
+    cloud = Cloud(dict.fromkeys(early, "terminated") | {last: "running"}, ended(*early))
+    launcher = machines(cloud)
+    look = judged(launcher, launch)
+    assert verdict_after(look, T0, 3) is None
+    cloud.states, cloud.objects = {last: "running"}, {}
+    assert verdict_after(look, HOUR, 3) is None
+    assert cloud.asked["receipt.json"] == 29
+    cloud.states, cloud.objects = {last: "terminated"}, ended(last)
+    number, verdict = verdict_after(look, HOUR + timedelta(hours=1), 3)
+    assert (number, verdict.outcome, verdict.succeeded) == (1, Outcome.SUCCEEDED, 30)
+
+
+def test_a_later_look_that_reads_less_takes_nothing_back() -> None:
+    launch = replace(EC2, ids=many(2))
+    cloud = Cloud({"i-0": "terminated", "i-1": "running"}, ended("i-0", result_bytes=9))
+    launcher = machines(cloud)
+    assert launcher.observe(launch, T0)[0].result_error
+    cloud.unreadable = said("SlowDown", 503)
+    for now in (LATER, HOUR + STOP_GRACE):
+        assert launcher.observe(launch, now)[0].receipt.exit_code == 0
+    cloud.unreadable, cloud.objects["t0-1/i-0/result.json"] = None, '{"a": 1}'
+    assert launcher.observe(launch, HOUR)[0].result == {"a": 1}
+
+
+def test_what_was_not_yet_its_turn_is_never_lost(stops: Stops) -> None:
+    waits = [Waited(replace(EC2, ids=(i,)), 15.0) for i in many(60)]
+    launcher = machines(Cloud({}, ended(*many(60))))
+    look, late = LaunchLook(lambda: launcher, lambda: None, stops), HOUR + timedelta(hours=25)
+    outcomes: Counter[str] = Counter()
+    for number in range(3):
+        news = look(waits, late + timedelta(seconds=number)).answers
+        outcomes.update(each.verdict.outcome.value for each in news if each and each.verdict)
+        waits = [wait for wait, each in zip(waits, news, strict=True) if not (each and each.verdict)]
+        assert {wait.pause.seconds for wait in waits} <= {QUICK}
+    assert outcomes == {"succeeded": 60}
+
+
+@pytest.mark.parametrize("grace", [STOP_GRACE, UNANSWERED], ids=["when it should be gone", "when nobody has answered"])
+def test_what_ec2_does_not_know_is_lost_when_its_receipt_was_looked_for(grace: timedelta) -> None:
+    launch = replace(EC2, ids=("i-1",))
+    cloud = Cloud({})
+    cloud.unreadable = said("SlowDown", 503) if grace is UNANSWERED else None
+    look = judged(machines(cloud), launch)
+    assert look(HOUR + grace - timedelta(seconds=1)) is None
+    assert look(HOUR + grace).outcome is Outcome.LOST
+
+
+@pytest.mark.parametrize("states", [{}, {"i-1": "terminated"}], ids=["forgotten", "ended"])
+def test_what_can_be_read_no_more_is_waited_for_a_day_and_not_for_ever(states: dict[str, str]) -> None:
+    launch, cloud = replace(EC2, ids=("i-1",), receipts=None), Cloud(states)
+    cloud.silent = SpecError("aws_conn_id: there is no connection 'aws_jobs'")
+    look = judged(machines(cloud), launch)
+    assert verdict_after(look, HOUR + UNANSWERED - timedelta(minutes=1), 3) is None
+    assert look(HOUR + UNANSWERED).outcome is Outcome.LOST
+
+
+@pytest.mark.parametrize("one_launch", [True, False], ids=["a fleet", "launches of one"])
+@pytest.mark.parametrize("left", [True, False], ids=["each with a receipt", "stopped, and none left any"])
+def test_a_thousand_that_end_at_once_are_judged_in_a_few_bounded_looks(
+    stops: Stops, monkeypatch: pytest.MonkeyPatch, one_launch: bool, left: bool
+) -> None:
+    monkeypatch.setattr(pacing, "_configured", {"looks at EC2": Limit(10**6, 1e6)})
+    ids = many(1000)
+    cloud = Cloud(dict.fromkeys(ids, "terminated"), ended(*ids) if left else {})
+    cloud.reason = None if left else "Client.UserInitiatedShutdown"
+    launcher = machines(cloud)
+    waits = [Waited(replace(EC2, ids=one), 15.0) for one in ([ids] if one_launch else [(i,) for i in ids])]
+    look, told, most = LaunchLook(lambda: launcher, lambda: None, stops), list[Any](), 0
+    for number in range(5):
+        before = cloud.asked["receipt.json"]
+        news = look(waits, T0 + timedelta(seconds=QUICK * number)).answers
+        most = max(most, cloud.asked["receipt.json"] - before)
+        told += [m.outcome for each in news if each and each.verdict for m in each.verdict.members]
+        waits = [wait for wait, each in zip(waits, news, strict=True) if not (each and each.verdict)]
+    assert Counter(told) == {Outcome.SUCCEEDED if left else Outcome.STOPPED: 1000}
+    assert cloud.asked["receipt.json"] == 1000
+    parts = 1 if one_launch else 3
+    assert most <= parts * ec2_looks.NEW_A_LOOK
+
+
+def test_a_receipt_that_cannot_be_read_is_read_again_and_no_end_before() -> None:
+    cloud = Cloud({"i-1": "terminated"})
+    cloud.unreadable = said("SlowDown", 503)
+    launcher, launch = machines(cloud), replace(EC2, ids=("i-1",))
+    (seen,) = launcher.observe(launch, T0)
+    assert (seen.receipt, seen.receipt_known) == (None, False)
+    assert judge(launch, (seen,), T0 + timedelta(minutes=30)) is None
+    cloud.unreadable = None
+    cloud.objects["t0-1/i-1/receipt.json"] = receipt("i-1", "end", exit_code=0)
+    assert launcher.observe(launch, T0)[0].receipt_known
+
+
+@pytest.mark.parametrize(
+    ("error", "known"),
+    [
+        pytest.param(said("RequestLimitExceeded", 503), False, id="throttled"),
+        pytest.param(EndpointConnectionError(endpoint_url="https://ec2"), False, id="unreachable"),
+        pytest.param(said("UnauthorizedOperation", 403), True, id="never to be read"),
+    ],
+)
+def test_a_console_that_gives_no_answer_is_not_one_without_a_receipt(error: Exception, known: bool) -> None:
+    cloud = Cloud({"i-1": "terminated"})
+    cloud.silent = error
+    assert machines(cloud).observe(replace(EC2, ids=("i-1",)), T0)[0].receipt_known is known
+
+
+def test_a_bucket_that_does_not_answer_keeps_no_state_from_a_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ec2_looks, "READING", -1.0)
+    names = [f"i-{n}" for n in range(50)]
+    cloud = Cloud(dict.fromkeys(names[:25], "running") | dict.fromkeys(names[25:], "terminated"))
+    seen = machines(cloud).observe_all([replace(EC2, ids=(name,)) for name in names], T0).answers
+    assert cloud.asked["receipt.json"] + cloud.asked["started.json"] == 0
+    assert [s.phase for (s,) in seen] == [Phase.RUNNING] * 25 + [Phase.UNKNOWN] * 25
+    assert {s.note for (s,) in seen[25:]} == {ec2_looks.IN_TURN}
+
+
+def test_one_launch_that_is_waited_for_twice_is_read_once_and_told_twice() -> None:
+    ends = {"t0-1/i-1/receipt.json": receipt("i-1", "end", exit_code=0, cause="exit", ended=T0.isoformat())}
+    cloud = Cloud({"i-1": "terminated"}, ends)
+    seen = machines(cloud).observe_all([replace(EC2, ids=("i-1",))] * 2, T0).answers
+    assert [s.receipt.exit_code for (s,) in seen] == [0, 0]
+    assert cloud.asked["receipt.json"] == 1
+
+
+def test_a_bucket_is_asked_once_for_its_region() -> None:
+    cloud = Cloud({f"i-{n}": "running" for n in range(9)})
+    launcher = machines(cloud)
+    launcher.observe(replace(EC2, ids=("i-0",)), T0)
+    launcher.observe_all([replace(EC2, ids=(f"i-{n}",), receipts=f"s3://results/t{n}/") for n in range(9)], T0)
+    assert cloud.asked["region"] == 1
+
+
+def test_of_thousands_the_oldest_are_forgotten_and_not_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ec2_looks, "REMEMBERED", 5)
+    names = [f"i-{n}" for n in range(8)]
+    told = {f"t0-1/{i}/started.json": receipt(i, "started", started=T0.isoformat()) for i in names}
+    launcher = machines(Cloud(dict.fromkeys(names, "running"), told))
+    for name in names:
+        launcher.observe(replace(EC2, ids=(name,)), T0)
+    launcher.observe_all([], T0)
+    assert [key[1] for key in launcher._looks._starts] == names[3:]
+
+
 # --- what a look means for each wait
 
 
-class Stops(Executor):
+class Stops:
     """Stops that are done when a test says so."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[tuple[str, ...], str, Future[None]]] = []
 
-    def submit(self, stop: Any, /, launch: Any, why: str) -> Any:  # type: ignore[override]
+    def __call__(self, launch: Launch, why: str) -> Future[None]:
         future: Future[None] = Future()
         self.asked.append((launch.ids, why, future))
         return future
@@ -241,6 +470,7 @@ class Eyes:
 
 
 UP, BOOTING = Ec2Sighting("i-1", Phase.RUNNING, "running"), Ec2Sighting("i-1", Phase.STARTING, "pending")
+UNSEEN = Ec2Sighting("i-1", Phase.UNKNOWN, note="throttled")
 GOING = Ec2Sighting("i-1", Phase.RUNNING, "shutting-down")
 
 
@@ -260,7 +490,11 @@ def looks(eyes: Any, stops: Stops, renewed: list[int] | None = None) -> LaunchLo
         pytest.param(UP, LATER, 15, 2400, id="running"),
         pytest.param(GOING, LATER, QUICK, 2400, id="on its way out"),
         pytest.param(UP, HOUR - timedelta(seconds=3), 15, 3, id="shortly before its deadline"),
-        pytest.param(UP, HOUR + timedelta(seconds=1), 15, float("inf"), id="past it"),
+        pytest.param(UP, HOUR + timedelta(seconds=1), QUICK, float("inf"), id="past it, being stopped"),
+        pytest.param(replace(UP, boot_evidence="x"), LATER, QUICK, 2400, id="never booted, being stopped"),
+        pytest.param(UNSEEN, HOUR + timedelta(minutes=11), 15, float("inf"), id="long past it, and nobody answers"),
+        pytest.param(UNSEEN, LATER, 15, 2400, id="not seen"),
+        pytest.param(replace(UNSEEN, unread=True), LATER, QUICK, 2400, id="its receipt is read in turn"),
     ],
 )
 def test_the_next_look_is_when_something_may_have_happened(
@@ -291,6 +525,23 @@ def test_a_launch_that_cannot_be_judged_keeps_no_other_from_its_end(stops: Stops
     assert looked.answers[1].verdict.outcome is Outcome.STOPPED
 
 
+@pytest.mark.parametrize("eyes", [Eyes((UP,)), Eyes(RuntimeError("no answer"))], ids=["seen", "the look fails"])
+def test_a_launch_of_which_nothing_can_be_said_costs_no_other_its_news(stops: Stops, eyes: Any) -> None:
+    zoneless = waited(deadline=HOUR.replace(tzinfo=None))
+    told = looks(eyes, stops)([zoneless, waited()], LATER).answers
+    assert [news is not None for news in told] == [False, True]
+
+
+def test_a_machine_of_which_nothing_can_be_said_costs_no_other_its_end(stops: Stops) -> None:
+    zoneless = {"deadline": HOUR.replace(tzinfo=None), "boot_by": T0.replace(tzinfo=None)}
+    cloud = Cloud({"i-1": "terminated", "i-2": "running", "i-3": "terminated"}, ended("i-1", "i-3"))
+    launches = [replace(EC2, ids=("i-1", "i-2"), **zoneless), replace(EC2, ids=("i-3",))]
+    look = LaunchLook(lambda: machines(cloud), lambda: None, stops)
+    told = look([Waited(launch, 15.0) for launch in launches], LATER).answers
+    assert told[0] is None
+    assert told[1].verdict.outcome is Outcome.SUCCEEDED
+
+
 @pytest.mark.parametrize("eyes", [Eyes(RuntimeError("x")), Eyes(Looked([(UP,)], denied=True))], ids=["fails", "denied"])
 def test_credentials_are_made_anew_and_not_at_every_look(
     stops: Stops, monkeypatch: pytest.MonkeyPatch, eyes: Any
@@ -302,6 +553,24 @@ def test_credentials_are_made_anew_and_not_at_every_look(
     monkeypatch.setattr(polling, "RENEW_EVERY", 60.0)
     look([wait], T0)
     assert renewed == [1]
+
+
+def test_what_a_look_has_no_time_for_is_first_at_the_next(stops: Stops, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(polling, "MEMBERS_AT_ONCE", 1)
+    moments, asked = iter([0.0, 0.0, 99.0, 99.0] + [200.0] * 9), list[str]()
+
+    class Silent(Eyes):
+        def observe_all(self, launches: Sequence[Launch], now: datetime) -> Looked[Any]:
+            asked.extend(launch.ids[0] for launch in launches)
+            return super().observe_all(launches, now)
+
+    waits = [Waited(replace(EC2, ids=(f"i-{n}",)), 15.0) for n in range(3)]
+    look = looks(Silent((UP,)), stops)
+    monkeypatch.setattr(polling.time, "monotonic", lambda: next(moments))
+    assert [news is not None for news in look(waits, T0).answers] == [True, False, False]
+    assert [wait.pause for wait in waits[1:]] == [polling.NEXT] * 2
+    look(waits, T0 + timedelta(seconds=1))
+    assert asked == ["i-0", "i-1", "i-2", "i-0"]
 
 
 def test_a_throttled_look_says_so(stops: Stops) -> None:
@@ -322,6 +591,17 @@ def test_a_stop_is_asked_for_beside_the_looks_once_and_again_where_it_failed_or_
     assert len(stops.asked) == 2
     look([wait], HOUR + timedelta(seconds=15))
     assert len(stops.asked) == 3
+
+
+def test_of_a_burst_that_is_being_stopped_no_task_is_asked_for_twice(stops: Stops) -> None:
+    names = many(150)
+    up = [EcsSighting(i, Phase.RUNNING, "RUNNING", launched=T0, started=T0) for i in names]
+    going = [replace(each, stopping=True) for each in up]
+    wait, look = Waited(replace(ECS, ids=names), 300.0), looks(Eyes(up, going[:60] + up[60:], going), stops)
+    for _ in range(3):
+        look([wait], HOUR)
+        assert wait.pause.seconds == QUICK
+    assert [(len(ids), why) for ids, why, _ in stops.asked] == [(150, "deadline")]
 
 
 # --- lines
@@ -346,10 +626,22 @@ def followed(*lines: Any) -> Followed:
     return Followed(lambda: talker, ECS, 15.0)  # type: ignore[arg-type,return-value]
 
 
+def lines_of(each: Sequence[Followed]) -> list[list[str] | None]:
+    return [one.taken() if there else None for one, there in zip(each, look_at_lines(each, T0).answers, strict=True)]
+
+
 def test_new_lines_are_told_and_none_are_no_news() -> None:
     each = [followed("a"), followed(), followed(RuntimeError("x"), "later")]
-    assert list(look_at_lines(each, T0).answers) == [["a"], None, None]
-    assert list(look_at_lines(each, T0).answers) == [None, None, ["later"]]
+    assert lines_of(each) == [["a"], None, None]
+    assert lines_of(each) == [None, None, ["later"]]
+
+
+def test_lines_that_nobody_has_taken_yet_are_there_for_the_next() -> None:
+    one = followed("a", "b")
+    look_at_lines([one], T0)
+    assert one.read()
+    assert one.taken() == ["a", "b"]
+    assert one.taken() == []
 
 
 def test_what_there_is_no_time_for_is_first_at_the_next_look(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -358,9 +650,9 @@ def test_what_there_is_no_time_for_is_first_at_the_next_look(monkeypatch: pytest
     moments = iter([0.0, 0.0, 9.0, 9.0] + [10.0] * 20)
     monkeypatch.setattr(polling.time, "monotonic", lambda: next(moments))
     monkeypatch.setattr(polling, "LINES_LOOK", 5.0)
-    assert list(look_at_lines(each, T0).answers) == [None, ["b"]]
+    assert lines_of(each) == [None, ["b"]]
     assert each[0].pause.seconds == 1.0
-    assert list(look_at_lines(each, T0).answers) == [["a"], None]
+    assert lines_of(each) == [["a"], None]
 
 
 # --- buckets
@@ -409,7 +701,10 @@ def test_limits_are_configured(words: str | None, limits: dict[str, Limit]) -> N
         ("{", "no JSON"),
         ("[1, 2]", "no JSON object"),
         ('{"Fargate": [1, 2]}', "no 'Fargate'; there are changes of a cluster"),
-        *((f'{{"Fargate tasks": {pair}}}', "say [at once, a second]") for pair in ("3", "[1]", "[0, 1]", "[1, 0]")),
+        *(
+            (f'{{"Fargate tasks": {pair}}}', "say [at once, a second]")
+            for pair in ("3", "[1]", "[0, 1]", "[1, 0]", "[Infinity, 1]")
+        ),
         ('{"Fargate tasks": [true, 2]}', "say [at once, a second]"),
     ],
 )
@@ -423,8 +718,8 @@ def test_a_configured_limit_is_that_of_the_next_bucket(monkeypatch: pytest.Monke
     monkeypatch.setattr(pacing, "_buckets", {})
     monkeypatch.setattr(pacing, "_configured", {})
     pacing.configure({"Fargate tasks": Limit(7, 7)})
-    assert bucket(object(), "Fargate tasks").limit == Limit(7, 7)
-    assert bucket(object(), "looks at logs").limit == pacing.LIMITS["looks at logs"]
+    assert bucket(object(), "Fargate tasks").limit == Limit(7, 7).with_slack() == Limit(6, 7)
+    assert bucket(object(), "looks at logs").limit == pacing.LIMITS["looks at logs"].with_slack()
 
 
 def test_every_limit_is_named_where_it_is_configured() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from airflow_transient.aws.brief import can_be_brief
 from airflow_transient.aws.ec2 import Ec2Launcher
 from airflow_transient.aws.ecs import EcsLauncher
 from airflow_transient.aws.launcher import Launcher
@@ -94,7 +95,7 @@ def cloud() -> Iterator[Any]:
 
 
 def factory(cloud: Any) -> Callable[..., Any]:
-    return lambda service, region_name=None, **_: cloud.client(service, region_name=region_name)
+    return lambda service, region_name=None, **_: can_be_brief(cloud.client(service, region_name=region_name))
 
 
 @pytest.fixture(scope="module")
@@ -207,6 +208,36 @@ def test_stopping_what_nobody_knows_is_fine(world: World) -> None:
     launch = world.launch(world.spec(seconds=30))
     world.launcher.stop(launch.with_ids((*launch.ids, world.ghost)))
     assert world.verdict(launch).outcome is Outcome.STOPPED
+
+
+def test_many_launches_are_stopped_at_once_each_with_its_own_mark(world: World) -> None:
+    launches = [world.launch(world.spec(seconds=30, count=count)) for count in (1, 2, 1)]
+    world.wait_for_it(launches[1])
+    whys = ("deadline", "request", "deadline")
+    assert list(world.launcher.stop_all(list(zip(launches, whys, strict=True)))) == [None] * 3
+    assert [world.verdict(launch).outcome for launch in launches] == [
+        Outcome.OVERDUE if why == "deadline" else Outcome.STOPPED for why in whys
+    ]
+
+
+def test_one_that_nobody_knows_keeps_no_other_from_its_end(world: World) -> None:
+    launch = world.launch(world.spec(seconds=30))
+    ghost = replace(launch, ids=(world.ghost,))
+    assert list(world.launcher.stop_all([(ghost, "request"), (launch, "request"), (ghost, "deadline")])) == [None] * 3
+    assert world.verdict(launch).outcome is Outcome.STOPPED
+
+
+def test_of_one_launch_that_is_stopped_twice_at_once_the_first_mark_stays(world: World) -> None:
+    launch = world.launch(world.spec(seconds=30))
+    world.wait_for_it(launch)
+    assert list(world.launcher.stop_all([(launch, "deadline"), (launch, "request")])) == [None, None]
+    assert world.verdict(launch).outcome is Outcome.OVERDUE
+
+
+def test_to_stop_nothing_is_fine(world: World) -> None:
+    launch = world.launcher.prepare(world.spec(), world.key(), world.pool, now()).launch
+    assert list(world.launcher.stop_all([])) == []
+    assert list(world.launcher.stop_all([(launch, "request")])) == [None]
 
 
 def test_what_cannot_be_seen_is_unknown_and_no_ending(world: World) -> None:

@@ -11,7 +11,7 @@ from airflow_transient.core.cadence import MOST, Pace, Pause, shared
 
 @pytest.mark.parametrize(
     ("seconds", "cadence"),
-    [(15, 15), (20, 15), (29.9, 15), (3600, 300), (7, 5), (1, 1), (0.25, 0.25), (0.01, 0.01)],
+    [(15, 15), (20, 15), (29.9, 15), (300, 300), (899, 600), (3600, 3600), (7, 5), (1, 1), (0.25, 0.25), (0, 0.01)],
 )
 def test_an_interval_is_rounded_down_to_a_shared_one(seconds: float, cadence: float) -> None:
     assert shared(seconds) == cadence
@@ -25,13 +25,16 @@ def test_an_interval_is_rounded_down_to_a_shared_one(seconds: float, cadence: fl
         pytest.param(101.0, Pause(16), 105.0, id="an interval in between"),
         pytest.param(101.0, Pause(15, end=2.5), 103.5, id="its own end comes first"),
         pytest.param(101.0, Pause(15, end=60), 105.0, id="its own end is far"),
+        pytest.param(101.0, Pause(15, least=13.5), 120.0, id="no sooner than so"),
+        pytest.param(105.2, Pause(15, least=13.5), 120.0, id="from one to the next"),
+        pytest.param(101.0, Pause(45, least=40.5), 150.0, id="an interval in between, and no sooner"),
     ],
 )
 def test_waits_of_one_interval_meet(now: float, pause: Pause, moment: float) -> None:
     assert Pace().next(now, pause) == pytest.approx(moment)
 
 
-@pytest.mark.parametrize("seconds", [0.01, 1, 7, 15, 300])
+@pytest.mark.parametrize("seconds", [0.01, 1, 7, 15, 300, 1000])
 @pytest.mark.parametrize("offset", [0.0, 3.7, 299.0])
 def test_the_next_moment_is_ahead_and_no_later_than_asked(seconds: float, offset: float) -> None:
     pace = Pace(offset=offset)
@@ -61,3 +64,7 @@ def test_without_resistance_the_distance_shrinks_again_to_what_was_asked() -> No
 def test_an_end_of_its_own_is_exact_while_looks_are_stretched() -> None:
     assert Pace(MOST).next(100, Pause(15, end=3)) == 103
     assert Pause(15).end == math.inf
+
+
+def test_what_is_looked_at_seldom_is_stretched_too() -> None:
+    assert Pace(stretch=2).next(1.0, Pause(300)) == 600

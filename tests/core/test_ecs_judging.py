@@ -426,6 +426,7 @@ def test_a_part_that_came_is_not_called_off_for_what_is_still_to_come():
         (replace(PLACED, state="PENDING"), "a: starting"),
         (replace(PLACED, state="ACTIVATING"), "a: starting"),
         (UP, "a: running since 12:00:00 UTC"),
+        (replace(UP, started=T0.astimezone(timezone(timedelta(hours=2)))), "a: running since 12:00:00 UTC"),
         (replace(UP, started=None), "a: running"),
         (replace(UP, stopping=True), "a: ending"),
         (replace(UP, state="DEPROVISIONING"), "a: ending"),

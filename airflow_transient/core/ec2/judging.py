@@ -19,6 +19,7 @@ MIN_BILLED = timedelta(seconds=60)
 #: The console of an ended instance is posted "shortly after" its end; seen up to minutes in public reports.
 CONSOLE_DELAY = timedelta(minutes=3)
 TERMINATED = "terminated"
+ENDED_STATES = (TERMINATED, "stopped")
 
 #: What EC2 says of an instance that ended, from the StateReason codes in botocore's EC2 model.
 #: None: the guest shut itself down, which says nothing about the job.
@@ -82,9 +83,10 @@ def to_stop(
 
 def in_words(launch: Launch, seen: Ec2Sighting, now: datetime) -> str:
     """What the wait for this member is for."""
-    if seen.phase is Phase.UNKNOWN:
+    over = seen.phase is Phase.ENDED or seen.state in ENDED_STATES
+    if seen.phase is Phase.UNKNOWN and not over:
         return f"cannot be seen ({seen.note}); looking again"
-    if seen.phase is Phase.ENDED:
+    if over:
         return f"{seen.state}" if seen.receipt else f"{seen.state}, waiting for its receipt"
     if now >= launch.deadline:
         return "past its deadline, being stopped"
@@ -118,7 +120,10 @@ def _held(launch: Launch, seen: Ec2Sighting, now: datetime) -> Member | None:
 def _not_ended(launch: Launch, seen: Ec2Sighting, now: datetime) -> Member | None:
     if seen.absent and seen.receipt and seen.receipt.final:
         return _forgotten(seen, seen.receipt, now)
-    if now < launch.deadline + (STOP_GRACE if seen.absent or seen.phase is not Phase.UNKNOWN else UNANSWERED):
+    if seen.unread:
+        return None  # it may have said how it ended
+    answered = seen.phase is not Phase.UNKNOWN or (seen.absent and seen.receipt_known)
+    if now < launch.deadline + (STOP_GRACE if answered else UNANSWERED):
         return None
     if seen.phase is Phase.UNKNOWN:
         return _member(seen, now, Outcome.LOST, f"no receipt, and not seen long past its deadline: {seen.note}")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 
 from airflow_transient.core.ecs.failures import fix_for, scope_of_start
 from airflow_transient.core.ecs.terms import Terms
@@ -253,5 +253,6 @@ def in_words(launch: Launch, seen: EcsSighting, now: datetime) -> str:
     if seen.stopping or seen.state in ("DEACTIVATING", "STOPPING", "DEPROVISIONING"):
         return "ending"
     if seen.phase is Phase.RUNNING:
-        return f"running since {seen.started:%H:%M:%S} UTC" if seen.started else "running"
+        # Where boto3 reads a moment, it is a local one.
+        return f"running since {seen.started.astimezone(timezone.utc):%H:%M:%S} UTC" if seen.started else "running"
     return STATES_IN_WORDS.get(seen.state, seen.state.lower())

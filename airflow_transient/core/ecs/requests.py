@@ -48,6 +48,11 @@ def started_by(owner: Owner) -> str:
     return f"{_STRANGE.sub('-', job)[:110]}-{hashlib.sha256(job.encode()).hexdigest()[:10]}"
 
 
+def started_by_prefix(deployment: str) -> str:
+    """How `started_by` begins for every job of this deployment."""
+    return _STRANGE.sub("-", f"{deployment}/")[:110]
+
+
 def family_of(task_definition: str) -> str:
     """Of a family, family:revision or ARN."""
     return task_definition.rpartition("/")[2].partition(":")[0]
