@@ -1,6 +1,6 @@
 # Sets itself up: any target first makes .venv, and makes it anew when setup.py or constraints.txt change.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test quick test-cloud-init crash-matrix measure lint clean
+.PHONY: help setup demo up up-celery test quick test-cloud-init crash-matrix measure bench lint clean
 
 PY := .venv/bin/python
 READY := .venv/.ready
@@ -20,8 +20,12 @@ demo: $(READY) ## show one launch from beginning to end on this machine
 up: $(READY) ## the local cloud and Airflow on this machine, till Ctrl-C
 	@exec $(PY) scripts/up.py
 
-test: $(READY) ## every test, in two processes
-	@exec $(PY) -m pytest -n 2 --dist loadfile
+up-celery: $(READY) ## the same as a deployment: Celery, Postgres, Redis, two triggerers and workers
+	@exec $(PY) scripts/up_celery.py
+
+# Three processes keep two cores busy: many a test waits. The order of the files is tests/conftest.py's.
+test: $(READY) ## every test, in three processes
+	@exec $(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 quick: $(READY) ## the tests that take no Airflow start
 	@exec $(PY) -m pytest -m "not slow"
@@ -34,6 +38,9 @@ crash-matrix: $(READY) ## kill the task process everywhere, and write docs/relia
 
 measure: $(READY) ## write the README's figures anew
 	@exec $(PY) scripts/measure.py
+
+bench: $(READY) ## measure waits, imports and bursts beside the stock provider, and write docs/performance.md's tables
+	@exec $(PY) -m benchmarks
 
 lint: $(READY) ## ruff check, ruff format --check, mypy
 	@$(PY) -m ruff check .

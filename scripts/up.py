@@ -27,7 +27,7 @@ from types import FrameType
 from typing import IO, Any
 
 from _children import end_with_parent, managed
-from _furniture import BUCKET, QUEUES, example_job, furnish
+from _furniture import BUCKET, QUEUES, events, example_job, furnish
 
 from airflow_transient.localcloud import LocalCloud, LocalCloudError
 
@@ -145,7 +145,7 @@ def up(place: Place, port: int) -> None:
         say(f"The local cloud answers at {cloud.url}; jobs run in {cloud.sandbox}.")
         furniture = furnish(cloud)
         wipe(place)
-        env = airflow_env(place.home, cloud.env) | furniture | server_env(free_port(port))
+        env = airflow_env(place.home, cloud.env) | furniture | events(cloud) | server_env(free_port(port))
         test_env = airflow_env(place.test_home, cloud.env) | furniture
         write_env_file(place.test_env, test_env)
         with (
@@ -232,6 +232,9 @@ def server_env(port: int) -> dict[str, str]:
         "AIRFLOW__API__PORT": str(port),
         "AIRFLOW__API__BASE_URL": url,
         "AIRFLOW__API__WORKERS": "1",
+        # Its first answers take ten seconds on two busy cores; by default a task gives up after five times five.
+        "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "30",
+        "AIRFLOW__WORKERS__EXECUTION_API_RETRIES": "10",
         # The default is 300 s: a DAG file that was just written would not show up.
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "10",
         "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port(LOG_PORT)),

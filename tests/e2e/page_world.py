@@ -1,15 +1,10 @@
-"""What the page's tests stand in: `make up` as a person starts it, and a browser on Airflow's own pages."""
+"""What the page's tests stand in: an Airflow furnished as `make up` does, and a browser on Airflow's own pages."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
-import shlex
 import shutil
-import signal
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,13 +17,13 @@ from urllib.parse import urlsplit
 import boto3
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Frame, Page, Request, sync_playwright
 
-from tests.waiting import eventually
+from airflow_transient.localcloud import LocalCloud
+from tests.e2e.serving import generated_password, serving
 
-UP = Path(__file__).resolve().parents[2] / "scripts" / "up.py"
+from _furniture import events, example_job, furnish  # isort: skip - the scripts are no package; serving finds them
+
 CHROMIUM = shutil.which("chromium")
-READY = "Ctrl-C ends everything"
-#: The parts of `make up` take a minute on two idle cores.
-START_PATIENCE = 240
+PARTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 #: Of what the page shows after something has happened in the cloud: its next look, and Airflow's own pace.
 SOON = 30_000
 SLEEPER = "sleeper"
@@ -76,36 +71,18 @@ class World:
 
 
 @contextmanager
-def make_up(home: Path) -> Iterator[World]:
-    output = home / "up.out"
-    with output.open("wb") as out:
-        process = subprocess.Popen(
-            [sys.executable, str(UP), "--home", str(home)],
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=out,
-            start_new_session=True,
-        )
-    try:
-        eventually(lambda: READY in said(output) or process.poll() is not None, within=START_PATIENCE)
-        assert process.poll() is None, said(output)
-        yield world(said(output), home / "test-env.sh")
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(60)
+def furnished(home: Path) -> Iterator[World]:
+    """
+    With the job letters and its queue; only the examples' DAGs are not there. `make up` itself is test_up.py's.
 
-
-def said(output: Path) -> str:
-    return output.read_text(encoding="utf-8", errors="replace")
-
-
-def world(told: str, env_file: Path) -> World:
-    url = re.search(r"^ +Airflow +(http\S+)", told, re.MULTILINE)
-    login = re.search(r"^ +login +admin / (\S+)", told, re.MULTILINE)
-    assert url
-    assert login
-    words = shlex.split(env_file.read_text(encoding="utf-8"))
-    return World(url[1], login[1], dict(word.split("=", 1) for word in words if "=" in word))
+    :param home: an empty folder.
+    """
+    with LocalCloud() as cloud:
+        more = {**cloud.env, **furnish(cloud), **events(cloud)}
+        with serving(home, PARTS, more) as server:
+            world = World(server.url, generated_password(home), cloud.env)
+            world.ask("POST", "/transient/jobs", example_job(more["AIRFLOW_VAR_SUBNETS"].split(",")))
+            yield world
 
 
 def register_sleeper(world: World) -> None:

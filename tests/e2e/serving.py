@@ -1,11 +1,13 @@
-"""Some parts of Airflow as processes on free loopback ports, with the jobs' DAG file, and their API."""
+"""Some parts of Airflow as processes on free loopback ports, with the jobs' DAG file, their API and command line.
+
+The parts and all commands of one home are forks of one warm process (tests/warm_airflow.py). A home is one module's.
+"""
 
 from __future__ import annotations
 
 import http.client
 import json
 import shutil
-import subprocess
 import sys
 import urllib.error
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,12 +19,12 @@ from urllib.parse import urlsplit
 
 from tests.airflow_home import free_port, log_ports, migrate
 from tests.waiting import eventually
+from tests.warm_airflow import WarmAirflow, warm_airflow
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from _children import managed  # noqa: E402 - the scripts are no package
-from up import Api, airflow_env, generated_password, server_env  # noqa: E402
+from up import Api, airflow_env, generated_password, server_env  # noqa: E402 - the scripts are no package
 
 JOBS_FILE = ROOT / "dags" / "transient_jobs.py"
 PATIENCE = 180.0
@@ -41,8 +43,8 @@ class Answer:
 class Server:
     """Airflow's API as its first administrator, on one connection that is kept; not for threads to share."""
 
-    def __init__(self, url: str, token: str, home: Path) -> None:
-        self.url, self.token, self.home = url, token, home
+    def __init__(self, url: str, token: str, home: Path, airflow: WarmAirflow) -> None:
+        self.url, self.token, self.home, self.airflow = url, token, home, airflow
         place = urlsplit(url)
         self._connection = http.client.HTTPConnection(str(place.hostname), place.port, timeout=120)
 
@@ -79,15 +81,13 @@ def serving(
     }
     migrate(env)
     with ExitStack() as stack:
+        airflow = stack.enter_context(warm_airflow(env))
         for part in parts:
             log = stack.enter_context((home / f"{part}.log").open("wb"))
-            argv = [sys.executable, "-m", "airflow", part]
-            stack.enter_context(
-                managed(argv, grace=5, env=env, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-            )
+            airflow.begin(part, out=log, err=log)
         api = Api(env["AIRFLOW__API__BASE_URL"])
         token = eventually(lambda: _token(api, home), within=PATIENCE, every=0.3)
-        server = Server(api.url, token, home)
+        server = Server(api.url, token, home, airflow)
         if "dag-processor" in parts:
             eventually(lambda: server.knows("transient_jobs"), within=PATIENCE, every=0.3)
         yield server

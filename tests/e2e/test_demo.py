@@ -15,7 +15,10 @@ import pytest
 from tests.e2e.starting import SCRIPTS, Started, command_line
 from tests.waiting import eventually
 
-pytestmark = [pytest.mark.slow, pytest.mark.airflow, pytest.mark.sandbox, pytest.mark.e2e]
+pytestmark = [
+    *(pytest.mark.slow, pytest.mark.airflow, pytest.mark.sandbox, pytest.mark.e2e),
+    pytest.mark.timeout(300),
+]
 
 DEMO = SCRIPTS / "demo.py"
 
@@ -35,7 +38,7 @@ def sandboxes(started: Started) -> set[int]:
 
 def test_the_demo_tells_what_happened() -> None:
     done = subprocess.run(
-        [sys.executable, DEMO], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=110
+        [sys.executable, DEMO], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=250
     )
     print(done.stdout)
     assert done.returncode == 0
@@ -54,7 +57,7 @@ def test_the_end_of_the_demo_is_the_end_of_all_it_started(
     number: signal.Signals, start: Callable[..., Started]
 ) -> None:
     demo = start(DEMO)
-    eventually(lambda: sandboxes(demo), within=80, every=0.2)
+    eventually(lambda: sandboxes(demo), within=200, every=0.2)
     demo.process.send_signal(number)
     demo.process.wait(30)
     eventually(lambda: not sandboxes(demo), within=15, every=0.2)

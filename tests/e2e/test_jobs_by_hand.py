@@ -1,20 +1,26 @@
-"""A job run by hand: `airflow dags test` and `tasks test`, where triggers run inline and nobody else waits."""
+"""A job run by hand: `airflow dags test` and `tasks test`, where triggers run inline and nobody else waits.
+
+One home with three jobs, one cloud and one warm Airflow (tests/warm_airflow.py) for all tests here.
+"""
 
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from typing import Any
 
 import pytest
 
 from airflow_transient.jobs.store import StoredJob, open_store, update
+from tests.airflow_home import migrate
 from tests.e2e.serving import JOBS_FILE, airflow_env
+from tests.warm_airflow import warm_airflow
 
-pytestmark = [pytest.mark.slow, pytest.mark.airflow, pytest.mark.sandbox, pytest.mark.e2e]
+pytestmark = [
+    *(pytest.mark.slow, pytest.mark.airflow, pytest.mark.sandbox, pytest.mark.e2e),
+    pytest.mark.timeout(400),
+]
 
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
 ONCE = {"id": "once", "schedule": "0 0 4", "taskDefinition": "brief"}
@@ -31,7 +37,7 @@ BOX = {
 
 
 @pytest.fixture(scope="module")
-def airflow(cloud: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+def airflow(cloud: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., str]]:
     """`airflow ...` in a home with three jobs, that knows the local cloud and no other."""
     home = tmp_path_factory.mktemp("by-hand")
     (home / "dags").mkdir()
@@ -49,16 +55,15 @@ def airflow(cloud: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[..
         "AIRFLOW__TRANSIENT__DEPLOYMENT_ID": "by-hand",
     }
 
-    def run(*argv: str) -> str:
-        command = [sys.executable, "-m", "airflow", *argv]
-        done = subprocess.run(
-            command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=110
-        )
-        assert done.returncode == 0, done.stdout[-3000:]
-        return done.stdout
+    migrate(env)
+    with warm_airflow(env) as airflow:
 
-    run("db", "migrate")
-    return run
+        def run(*argv: str) -> str:
+            done = airflow.run(*argv)
+            assert done.returncode == 0, done.stderr[-3000:]
+            return done.stdout + done.stderr
+
+        yield run
 
 
 def test_dags_test_runs_a_job_from_end_to_end(airflow: Callable[..., str]) -> None:

@@ -1,10 +1,12 @@
-"""`airflow transient jobs`, as a person types it, beside a whole Airflow and the local cloud."""
+"""`airflow transient jobs`, as a person types it, beside a whole Airflow and the local cloud.
+
+One Airflow for the tests here, and its commands are forks of its warm process (tests/warm_airflow.py); each test leaves
+no job behind.
+"""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,8 +52,7 @@ class Shell:
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db?timeout=60",
             "AIRFLOW__CORE__DAGS_FOLDER": str(home / "dags"),
         }
-        argv = [sys.executable, "-m", "airflow", "transient", "jobs", *words]
-        done = subprocess.run(argv, env=env, input=json.dumps(said), capture_output=True, text=True, timeout=100)
+        done = self.server.airflow.run("transient", "jobs", *words, said=json.dumps(said), env=env)
         print(words, done.returncode, done.stdout[-2000:], done.stderr[-2000:])
         return Said(done.returncode, done.stdout, done.stderr)
 

@@ -1,5 +1,7 @@
 """The page in Airflow's navigation, in a real browser, on a real Airflow and the local cloud.
 
+One Airflow, one cloud and one browser for all tests here; each has jobs of its own, and `letters` is there for all.
+
 Screenshots are kept in $AIRFLOW_TRANSIENT_SCREENSHOTS, else in pytest's own temporary folder.
 """
 
@@ -24,7 +26,7 @@ if shutil.which("chromium") is None:
 
 from playwright.sync_api import expect
 
-from tests.e2e.page_world import SLEEPER, SOON, Watched, World, chromium, logged_in, make_up, register_sleeper
+from tests.e2e.page_world import SLEEPER, SOON, Watched, World, chromium, furnished, logged_in, register_sleeper
 
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, FrameLocator, Locator, Page
@@ -40,7 +42,7 @@ SIZES = {"wide": (1280, 900), "narrow": (420, 900)}
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with make_up(tmp_path_factory.mktemp("up")) as running:
+    with furnished(tmp_path_factory.mktemp("page") / "airflow") as running:
         register_sleeper(running)
         yield running
 
@@ -274,7 +276,7 @@ def test_json_keeps_what_the_form_does_not_know_and_somebody_else_s_change_is_sh
 def test_a_queue_s_depth_and_what_a_job_would_ask_for(
     tab: Watched, ours: FrameLocator, world: World, shoot: Callable[[Page, str], None]
 ) -> None:
-    """`make up` brings the job letters, with a queue of that name."""
+    """The job letters is there as `make up` brings it, with a queue of that name."""
     world.ask("PUT", "/transient/jobs/letters", {"suspended": True})
     sqs = world.client("sqs")
     url = sqs.get_queue_url(QueueName="letters")["QueueUrl"]

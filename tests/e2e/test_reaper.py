@@ -1,4 +1,8 @@
-"""The reaper on the local cloud: machines that really run, passes whose time is given, and the command line once."""
+"""The reaper on the local cloud: machines that really run, passes whose time is given, and the command line once.
+
+One cloud for all tests here, emptied after each; one home and one warm Airflow (tests/warm_airflow.py) for the two that
+ask Airflow.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +27,11 @@ from tests.airflow_home import migrate
 from tests.e2e import reaping
 from tests.e2e.reaping import OWNER, Reap, line_of
 from tests.waiting import eventually
+from tests.warm_airflow import WarmAirflow, warm_airflow
 
 pytestmark = [pytest.mark.slow, pytest.mark.sandbox, pytest.mark.e2e]
 
 DAGS = Path(__file__).resolve().parents[2] / "dags"
-AIRFLOW = [sys.executable, "-m", "airflow"]
 #: As an Airflow draws it.
 HERE = "airflow-0123abcd"
 #: One that moto has in every region.
@@ -271,7 +275,7 @@ def test_stray_templates_are_deleted_and_volumes_told_about(site: Machines, reap
 
 
 @pytest.fixture(scope="module")
-def env(cloud: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def airflow(cloud: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmAirflow]:
     """An Airflow home of its own, whose deployment drew its name at an earlier launch."""
     env = {
         **os.environ,
@@ -281,19 +285,21 @@ def env(cloud: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "AIRFLOW_CONN_AWS_DEFAULT": "aws://",
     }
     migrate(env)
-    run(env, "variables", "set", "airflow_transient_deployment", HERE)
-    return env
+    with warm_airflow(env) as airflow:
+        run(airflow, "variables", "set", "airflow_transient_deployment", HERE)
+        yield airflow
 
 
-def run(env: Mapping[str, str], *argv: str, code: int = 0) -> str:
-    done = subprocess.run([*AIRFLOW, *argv], env=env, capture_output=True, text=True, timeout=100)
+def run(airflow: WarmAirflow, *argv: str, code: int = 0) -> str:
+    done = airflow.run(*argv)
     print(done.stdout[-6000:], done.stderr[-2000:])
     assert done.returncode == code
     return done.stdout
 
 
 @pytest.mark.airflow
-def test_the_dag_and_the_command_line_ask_airflow(env: Mapping[str, str], site: Machines) -> None:
+@pytest.mark.timeout(400)
+def test_the_dag_and_the_command_line_ask_airflow(airflow: WarmAirflow, site: Machines) -> None:
     """One machine's task waits to be scheduled, then it is over; one's is gone; one is another deployment's.
 
     The task of an ECS task is gone, too.
@@ -303,19 +309,19 @@ def test_the_dag_and_the_command_line_ask_airflow(env: Mapping[str, str], site: 
     for member in (waiting, orphan, other):
         site.grow_old(member)
     task = site.run_task(Owner(HERE, "dag", "run", "burst"))
-    run(env, "dags", "reserialize")
-    run(env, "dags", "trigger", "transient_reaper", "--run-id", "first")
+    run(airflow, "dags", "reserialize")
+    run(airflow, "dags", "trigger", "transient_reaper", "--run-id", "first")
 
-    said = run(env, "dags", "test", "transient_reaper")
+    said = run(airflow, "dags", "test", "transient_reaper")
     assert f"{waiting:<22} left: its task is to be scheduled" in said
     assert f"{orphan:<22} marked: its task is gone" in said
     assert f"default/{task} marked: its task is gone" in said
     assert f"{other:<22} left: not of this deployment" in said
 
-    with sqlite3.connect(Path(env["AIRFLOW_HOME"]) / "airflow.db") as database:
+    with sqlite3.connect(Path(airflow.env["AIRFLOW_HOME"]) / "airflow.db") as database:
         database.execute("UPDATE task_instance SET state = 'failed' WHERE run_id = 'first'")
-    assert run(env, "transient", "deployment").strip() == HERE
-    report = json.loads(run(env, "transient", "reap", "--dry-run", "--output", "json", "--cluster", "default"))
+    assert run(airflow, "transient", "deployment").strip() == HERE
+    report = json.loads(run(airflow, "transient", "reap", "--dry-run", "--output", "json", "--cluster", "default"))
     lines = {line["id"]: (line["outcome"], line["reason"]) for line in report["lines"]}
     assert lines[waiting] == ("would be marked", "its task is failed")
     assert lines[orphan][0] == lines[task][0] == "left"
@@ -323,12 +329,13 @@ def test_the_dag_and_the_command_line_ask_airflow(env: Mapping[str, str], site: 
 
 
 @pytest.mark.airflow
+@pytest.mark.timeout(400)
 def test_what_another_deployment_s_airflow_does_not_know_is_not_believed_gone(
-    env: Mapping[str, str], site: Machines
+    airflow: WarmAirflow, site: Machines
 ) -> None:
     member = site.launch(Owner("dev", "dag", "run", "task"))
     site.grow_old(member)
-    said = run(env, "transient", "reap", "--dry-run", "--deployment", "dev", "--only", "ec2", code=1)
+    said = run(airflow, "transient", "reap", "--dry-run", "--deployment", "dev", "--only", "ec2", code=1)
     assert f"{member:<22} left: this Airflow does not know its task" in said
     assert "NOT LOOKED AT" in said
 
