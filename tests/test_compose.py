@@ -1,4 +1,4 @@
-"""docker-compose.yaml names things that exist. It is read here, not run."""
+"""docker-compose.yaml names things that exist, and what `make up-celery` runs. It is read here, not run."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ import yaml
 from airflow_transient.localcloud import LocalCloud
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))  # the scripts are no package
+UP_CELERY = runpy.run_path(str(ROOT / "scripts" / "up_celery.py"))
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yaml").read_text(encoding="utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 AIRFLOW = {name: service for name, service in SERVICES.items() if service.get("command", [""])[0] == "airflow"}
@@ -66,9 +69,17 @@ def settings() -> Iterator[tuple[str, str, str]]:
 def test_a_deployment_has_all_its_parts() -> None:
     assert set(SERVICES) == {
         *("postgres", "redis", "localcloud", "init"),
-        *("api-server", "scheduler", "dag-processor", "triggerer", "worker"),
+        *("api-server", "scheduler", "dag-processor", "triggerer-1", "triggerer-2", "worker-1", "worker-2"),
     }
     assert SERVICES["init"]["command"] == ["airflow", "db", "migrate"]
+
+
+def test_it_is_what_make_up_celery_runs() -> None:
+    """The same parts with the same words, but for where the API server listens; and the same settings."""
+    commands = {name: service["command"][1:] for name, service in AIRFLOW.items() if name != "init"}
+    commands["api-server"] = commands["api-server"][:1]
+    assert commands == UP_CELERY["PARTS"]
+    assert UP_CELERY["SETTINGS"].items() <= AIRFLOW["worker-1"]["environment"].items()
 
 
 @pytest.mark.airflow
@@ -107,7 +118,7 @@ def test_every_airflow_service_has_the_same_settings() -> None:
 def test_workers_find_the_execution_api_where_the_api_server_listens() -> None:
     words = SERVICES["api-server"]["command"]
     port = words[words.index("--port") + 1]
-    url = SERVICES["worker"]["environment"]["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"]
+    url = SERVICES["worker-1"]["environment"]["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"]
     assert url == f"http://127.0.0.1:{port}/execution/"
 
 
@@ -141,7 +152,7 @@ def test_what_is_mounted_and_copied_exists() -> None:
     mounted = [volume.split(":")[0] for service in SERVICES.values() for volume in service.get("volumes", ())]
     for source in mounted:
         assert source in COMPOSE["volumes"] or (ROOT / source).exists(), source
-    recipe = SERVICES["worker"]["build"]["dockerfile_inline"]
+    recipe = SERVICES["worker-1"]["build"]["dockerfile_inline"]
     for line in re.findall(r"^COPY (.+) \S+$", recipe, re.MULTILINE):
         assert [name for name in line.split() if not (ROOT / name).exists()] == []
 
