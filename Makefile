@@ -23,9 +23,9 @@ up: $(READY) ## the local cloud and Airflow on this machine, till Ctrl-C
 up-celery: $(READY) ## the same as a deployment: Celery, Postgres, Redis, two triggerers and workers
 	@exec $(PY) scripts/up_celery.py
 
-# Three processes keep two cores busy: many a test waits. The order of the files is tests/conftest.py's.
-test: $(READY) ## every test, in three processes
-	@exec $(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+# More would start three Airflows at once on two cores. The order of the files is tests/conftest.py's.
+test: $(READY) ## every test, in two processes
+	@exec $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 quick: $(READY) ## the tests that take no Airflow start
 	@exec $(PY) -m pytest -m "not slow"

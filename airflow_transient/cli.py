@@ -119,7 +119,7 @@ def _events_commands() -> tuple[Any, ...]:
         Arg(("--region",), help="Regions; default: the connection's own", nargs="+", action="extend", metavar="R"),
         Arg(("--queue",), help=f"A queue's name (default: {DEFAULT_QUEUE})", default=DEFAULT_QUEUE, metavar="NAME"),
         Arg(("--deployment",), help="Whose ECS tasks (default: this Airflow's own, `deployment` prints it)"),
-        Arg(("--aws-conn-id",), help="An Airflow connection (default: that of [transient] events_conn_id)"),
+        Arg(("--aws-conn-id",), help="An Airflow connection (default: what the option events_conn_id says)"),
         Arg(("-o", "--output"), help="table or json (default: table)", choices=("table", "json"), default="table"),
         ARG_VERBOSE,
     )

@@ -35,12 +35,13 @@ NEW_QUEUE = (1.0, 2.0, 4.0)
 
 @dataclass(frozen=True)
 class Step:
-    """What is there, or was done, by one name. `lacking`: it is not as it has to be."""
+    """What is there, or was done, by one name. `lacking`: it is not as it has to be. `ours`: setup would mend it."""
 
     what: str
     words: str
     lacking: bool = False
     changed: bool = False
+    ours: bool = True
 
 
 @dataclass(frozen=True)
@@ -79,11 +80,18 @@ class Events:
     def show(self) -> Region:
         found = self._found()
         queue = found.queue
-        steps = [_seen(f"queue {self.wanted.queue}", queue, queue.faults(self.wanted) if queue else ())]
+        steps = [self._seen(f"queue {self.wanted.queue}", queue, queue.faults(self.wanted) if queue else ())]
         for rule, there in found.rules:
-            steps.append(_seen(f"rule {rule.name}", there, there.faults(rule, found.arn) if there else ()))
+            steps.append(self._seen(f"rule {rule.name}", there, there.faults(rule, found.arn) if there else ()))
         counters = {name: int(queue.attributes.get(name, 0)) for name in COUNTERS} if queue else {}
         return Region(self.region, self._arn(queue), tuple(steps), counters)
+
+    def _seen(self, what: str, there: FoundQueue | FoundRule | None, faults: tuple[str, ...]) -> Step:
+        if there is None:
+            return Step(what, "is not there", lacking=True)
+        if faults and (why := not_ours("it", there.tags, self.wanted)):
+            return Step(what, "; ".join([why, *faults]), lacking=True, ours=False)
+        return Step(what, "; ".join(faults) or "is as it has to be", lacking=bool(faults))
 
     def setup(self, dry_run: bool = False) -> Region:
         """Make what is missing, mend what differs."""
@@ -159,7 +167,8 @@ class Events:
         there += [(f"rule {rule.name}", one, one.faults(rule, found.arn)) for rule, one in found.rules if one]
         for what, one, faults in there:
             if (faults or not mending) and (why := not_ours(what, one.tags, self.wanted)):
-                raise SpecError(f"{self.region}: {why}")
+                advice = "take another name with --queue" if mending else "it is left alone"
+                raise SpecError(f"{self.region}: {why}: {advice}")
 
     def _arn(self, queue: FoundQueue | None) -> Arn:
         """Of a queue that is not there the account is not known."""
@@ -216,7 +225,12 @@ class Events:
         if not dry_run:
             self._unwrite_rule(rule, ours, whole=not left)
         if left:
-            return Step(what, f"left: it has {left} target(s) that are not ours", lacking=True, changed=bool(ours))
+            return Step(
+                what,
+                f"left: {left} of its targets {'is' if left == 1 else 'are'} not ours",
+                lacking=True,
+                changed=bool(ours),
+            )
         return _changed(what, "deleted", dry_run)
 
     def _unwrite_rule(self, rule: Rule, targets: list[str], whole: bool) -> None:
@@ -235,12 +249,6 @@ class Events:
             with said_plainly(f"sqs:DeleteQueue of {self.wanted.queue}"):
                 self._sqs.delete_queue(QueueUrl=queue.url)
         return _changed(what, "deleted", dry_run)
-
-
-def _seen(what: str, there: Any, faults: tuple[str, ...]) -> Step:
-    if there is None:
-        return Step(what, "is not there", lacking=True)
-    return Step(what, "; ".join(faults) or "is as it has to be", lacking=bool(faults))
 
 
 def _changed(what: str, words: str, dry_run: bool) -> Step:

@@ -112,7 +112,7 @@ def words_of(error: Exception) -> str:
 _NEVER_SENT: dict[type[BotoCoreError], str] = {
     NoCredentialsError: "no AWS credentials: give the connection a key, or the worker a role",
     PartialCredentialsError: "half of the AWS credentials is missing",
-    NoRegionError: "no AWS region: give region_name, or set it in the connection",
+    NoRegionError: "no AWS region: give one (region_name, --region), or set it in the connection",
 }
 
 

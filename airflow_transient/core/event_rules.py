@@ -179,9 +179,9 @@ def not_ours(what: str, tags: Mapping[str, str], wanted: Wanted) -> str | None:
     if stack := tags.get("aws:cloudformation:stack-name"):
         return f"{what} was made by the CloudFormation stack {stack}: change or delete it there"
     if tags.get(MANAGED_TAG) != MANAGED_BY:
-        return f"{what} is there, and not ours (it has no tag {MANAGED_TAG}): take another name with --queue"
+        return f"{what} is there, and not ours (it has no tag {MANAGED_TAG})"
     if (other := tags.get(DEPLOYMENT_TAG)) != wanted.deployment:
-        return f"{what} is of deployment {other!r}, and this is {wanted.deployment!r}: take another name with --queue"
+        return f"{what} is of deployment {other!r}, and this is {wanted.deployment!r}"
     return None
 
 

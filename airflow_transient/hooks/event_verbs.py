@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,10 @@ from airflow_transient.hooks.events import settings
 
 if TYPE_CHECKING:
     from airflow_transient.aws.events import Region
+
+
+#: us-east-1, us-gov-west-1, cn-north-1: a wrong one is a host that nobody has, found out after a minute.
+_REGION = re.compile(r"[a-z]{2,}(-[a-z]+)+-[0-9]+")
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,9 @@ def _look_at_all(wish: Wish, done: list[Region]) -> None:
             "this Airflow has no deployment id yet, by which ECS's events are filtered: it is drawn at the first "
             "launch; or set [transient] deployment_id, or give --deployment"
         )
+    for named in wish.regions:
+        if not _REGION.fullmatch(named):
+            raise SpecError(f"--region {named}: is that a region? Their names are like eu-west-1")
     wanted = Wanted(wish.deployment, wish.queue)
     client = TransientHook(wish.aws_conn_id or settings().aws_conn_id).client
     for region in wish.regions or (None,):
@@ -83,9 +91,10 @@ def _after_setup(wish: Wish, done: Sequence[Region]) -> Iterator[str]:
 def _after_teardown(wish: Wish, done: Sequence[Region]) -> Iterator[str]:
     for region in done:
         yield from _lines(region)
-    if wish.dry_run:
-        yield "a dry run: nothing was changed"
-    elif pointing := [queue for region in done for queue in settings().queues if _is_at(queue, region)]:
+    if not any(step.changed for region in done for step in region.steps):
+        yield "a dry run: nothing was changed" if wish.dry_run else "nothing was changed"
+    pointing = [queue for region in done for queue in settings().queues if _is_at(queue, region)]
+    if pointing and not wish.dry_run:
         yield f"[transient] events_queue still names {', '.join(pointing)}: empty it"
 
 
@@ -97,13 +106,15 @@ def _after_show(wish: Wish, done: Sequence[Region]) -> Iterator[str]:
             yield f"  {waiting} messages wait, {in_flight} are being read"
         read = any(_is_at(queue, region) for queue in settings().queues)
         yield "  [transient] events_queue names it here" if read else _unread(region)
-    if not all(region.complete for region in done):
+    if not all(step.ours for region in done for step in region.steps):
+        yield "incomplete, and `airflow transient events setup` touches only what is ours: give another --queue"
+    elif not all(region.complete for region in done):
         yield "incomplete: `airflow transient events setup` makes and mends it"
 
 
 def _unread(region: Region) -> str:
     named = ", ".join(settings().queues)
-    return f"  [transient] events_queue {f'is {named}' if named else 'is empty'} here: it would be {region.arn}"
+    return f"  [transient] events_queue {f'names {named}' if named else 'is empty'} here: set it to {region.arn}"
 
 
 TELLING = {"setup": _after_setup, "teardown": _after_teardown, "show": _after_show}

@@ -75,8 +75,8 @@ class LaunchOperator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(retries=retries, retry_policy=retry_policy, **kwargs)
-        if poll_interval <= 0:
-            raise SpecError(f"poll_interval is {poll_interval}: seconds, and more than 0")
+        if type(poll_interval) not in (int, float) or not poll_interval > 0:
+            raise SpecError(f"poll_interval is {poll_interval!r}: seconds, and more than 0")
         if on_kill not in ON_KILL:
             raise SpecError(f"on_kill is {on_kill!r}: it must be one of {ON_KILL}")
         self.aws_conn_id = aws_conn_id

@@ -59,14 +59,14 @@ def test_a_dry_run_names_no_account_that_it_does_not_know(do: Do) -> None:
 def test_show_says_whether_the_setting_names_the_queue(do: Do, monkeypatch: pytest.MonkeyPatch) -> None:
     do("setup")
     empty = do("show")
-    assert f"[transient] events_queue is empty here: it would be {ARN}" in empty.said
+    assert f"[transient] events_queue is empty here: set it to {ARN}" in empty.said
     assert empty.code == 0  # of what is in AWS nothing is missing
     for words in (ARN, "airflow-transient-events", f"other,{ARN}"):
         monkeypatch.setenv("AIRFLOW__TRANSIENT__EVENTS_QUEUE", words)
         assert "[transient] events_queue names it here" in do("show").said
     for words in ("other", ARN.replace("eu-west-1", "us-east-1"), ARN.replace("123456789012", "1")):
         monkeypatch.setenv("AIRFLOW__TRANSIENT__EVENTS_QUEUE", words)
-        assert f"[transient] events_queue is {words} here" in do("show").said
+        assert f"[transient] events_queue names {words} here" in do("show").said
 
 
 def test_a_setting_that_names_no_queue_is_said_so(do: Do, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,6 +89,21 @@ def test_what_is_incomplete_is_exit_code_1_and_says_what_to_do(do: Do) -> None:
     assert told.code == 1
     assert "is not there" in told.said
     assert "`airflow transient events setup` makes and mends it" in told.said
+
+
+def test_show_promises_to_mend_only_what_is_ours(do: Do, on_the_cloud: Any) -> None:
+    sqs = on_the_cloud.client("sqs")
+    url = sqs.create_queue(QueueName="airflow-transient-events")["QueueUrl"]
+    told = do("show")
+    sqs.delete_queue(QueueUrl=url)
+    assert told.code == 1
+    assert "it is there, and not ours (it has no tag" in told.said
+    assert told.said.endswith("touches only what is ours: give another --queue")
+
+
+def test_what_is_no_region_is_said_before_anybody_is_asked(do: Do) -> None:
+    told = do("setup", regions=("eu-west1",))
+    assert (told.code, told.said) == (1, "--region eu-west1: is that a region? Their names are like eu-west-1")
 
 
 def test_teardown_reminds_of_the_setting(do: Do, monkeypatch: pytest.MonkeyPatch) -> None:

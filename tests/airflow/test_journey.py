@@ -644,3 +644,9 @@ def test_whoever_closes_the_trigger_after_its_event_interrupts_nothing(world: Fa
 
     asyncio.run(event_then_cancel())
     assert [verb for verb, _ in world.calls] == ["launch"]
+
+
+@pytest.mark.parametrize("interval", [0, -1, "0", None, True, timedelta(seconds=5), float("nan")], ids=repr)
+def test_a_poll_interval_is_a_number_above_nothing(interval: Any) -> None:
+    with pytest.raises(errors.SpecError, match=r"poll_interval is .*: seconds, and more than 0"):
+        operator(poll_interval=interval)

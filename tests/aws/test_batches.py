@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from io import BytesIO
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -725,3 +728,9 @@ def test_a_configured_limit_is_that_of_the_next_bucket(monkeypatch: pytest.Monke
 def test_every_limit_is_named_where_it_is_configured() -> None:
     told = get_provider_info()["config"]["transient"]["options"]["limits"]["description"]
     assert [name for name in pacing.LIMITS if name not in told] == []
+
+
+def test_the_page_has_every_limit_as_it_is() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "deployment.md").read_text(encoding="utf-8")
+    told = {name: Limit(*json.loads(pair)) for name, pair in re.findall(r"`([^`|]+)` \| (\[[0-9, ]+\])", page)}
+    assert told == pacing.LIMITS

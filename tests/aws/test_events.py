@@ -152,9 +152,10 @@ def test_what_is_somebody_else_s_is_not_touched(client: Any) -> None:
     sqs, ours = client("sqs"), Events(client, Wanted("prod", "theirs"))
     url = sqs.create_queue(QueueName="theirs")["QueueUrl"]
     before = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
-    for act in (ours.setup, ours.teardown):
-        with pytest.raises(SpecError, match=f"not ours .it has no tag {MANAGED_TAG}.: take another name"):
+    for act, advice in ((ours.setup, "take another name"), (ours.teardown, "it is left alone")):
+        with pytest.raises(SpecError, match=f"not ours .it has no tag {MANAGED_TAG}.: {advice}"):
             act()
+    assert not ours.show().steps[0].ours
     assert sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"] == before
     assert client("events").list_rules(NamePrefix="theirs")["Rules"] == []
     sqs.delete_queue(QueueUrl=url)
@@ -163,8 +164,8 @@ def test_what_is_somebody_else_s_is_not_touched(client: Any) -> None:
 def test_another_deployment_s_is_not_touched(client: Any, make: Make) -> None:
     make().setup()
     dev = Events(client, Wanted("dev"))
-    for act in (dev.setup, dev.teardown):
-        with pytest.raises(SpecError, match=r"of deployment 'prod', and this is 'dev': take another name with --queue"):
+    for act, advice in ((dev.setup, "take another name with --queue"), (dev.teardown, "it is left alone")):
+        with pytest.raises(SpecError, match=f"of deployment 'prod', and this is 'dev': {advice}"):
             act()
     assert make().show().complete
 
@@ -173,7 +174,7 @@ def test_targets_of_others_stay_and_their_rule_with_them(client: Any, make: Make
     make().setup()
     client("events").put_targets(Rule=RULE, Targets=[{"Id": "theirs", "Arn": "arn:aws:sqs:eu-west-1:123456789012:x"}])
     told = make().teardown()
-    assert words(told)[f"rule {RULE}"] == "left: it has 1 target(s) that are not ours"
+    assert words(told)[f"rule {RULE}"] == "left: 1 of its targets is not ours"
     assert not told.complete
     client("events").remove_targets(Rule=RULE, Ids=["theirs"])
 

@@ -250,7 +250,8 @@ def test_what_cannot_be_seen_is_unknown_and_no_ending(world: World) -> None:
 
 def test_many_launches_are_seen_in_one_look_as_each_alone(world: World) -> None:
     launches = [world.launch(world.spec(seconds=30, count=count)) for count in (1, 2)]
-    world.wait_for_it(launches[1])
+    for launch in launches:
+        world.wait_for_it(launch)
     both = world.launcher.observe_all(launches, now())
     assert [[s.member for s in seen] for seen in both.answers] == [list(launch.ids) for launch in launches]
     alone = [world.launcher.observe(launch, now()) for launch in launches]

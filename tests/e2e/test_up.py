@@ -25,6 +25,8 @@ from tests.e2e.starting import SCRIPTS, Started, command_line, with_word_in
 READY = "Ctrl-C ends everything"
 #: The parts of `make up` take a minute on two idle cores.
 START_PATIENCE = 180
+#: And two tasks that start, beside the tests of another process.
+RUN_PATIENCE = 300
 
 pytestmark = [
     pytest.mark.e2e,
@@ -81,7 +83,7 @@ def test_the_keeper_has_the_exit_code_of_the_command(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.airflow
 @pytest.mark.sandbox
-@pytest.mark.timeout(500)
+@pytest.mark.timeout(640)
 def test_up_lets_a_person_in_runs_a_dag_when_a_queue_fills_and_ctrl_c_ends_it_with_the_jobs(
     start: Callable[..., Started], tmp_path: Path
 ) -> None:
@@ -98,7 +100,7 @@ def test_up_lets_a_person_in_runs_a_dag_when_a_queue_fills_and_ctrl_c_ends_it_wi
     send = [sys.executable, str(SCRIPTS / "send_jobs.py"), "orders", "12"]
     subprocess.run(send, env=os.environ | env, check=True, timeout=30)
     # A watcher's event comes at least once: a second run finds nothing to do.
-    eventually(lambda: "success" in states_of_runs(url, token, "on_queue_depth"), START_PATIENCE, up.said)
+    eventually(lambda: "success" in states_of_runs(url, token, "on_queue_depth"), RUN_PATIENCE, up.said)
     assert messages_in(env, "orders") == 0
     assert "failed" not in states_of_runs(url, token, "on_queue_depth")
 
