@@ -17,6 +17,7 @@ from airflow_transient.jobs.insisting import File, Insistence, revision_in
 from airflow_transient.jobs.port import DAG_PREFIX, SERVICE_DAG, AirflowUnreachable, LastStart, NoJobsFile
 from airflow_transient.jobs.reading import Shard
 from airflow_transient.jobs.refusals import NotKnownYet
+from airflow_transient.jobs.runs import end_runs, until_watched
 from airflow_transient.jobs.starts import started
 
 if TYPE_CHECKING:
@@ -61,9 +62,10 @@ class AirflowDatabase:
 
     def begin(self, paused: Mapping[str, bool]) -> None:
         _insistence().back(paused)
+        until_watched(_session, list(paused))
         with _session() as session:
             for some in _chunks(paused):
-                _end_runs(session, some)
+                end_runs(session, some)
                 for state in (True, False):
                     _set(session, [dag_id for dag_id in some if paused[dag_id] is state], is_paused=state, **_HELD)
 
@@ -82,8 +84,9 @@ class AirflowDatabase:
         _insistence().gone(dag_id)
 
     def end_runs(self, dag_id: str) -> int:
+        until_watched(_session, [dag_id])
         with _session() as session:
-            return _end_runs(session, [dag_id])
+            return end_runs(session, [dag_id])
 
     def reparse(self, dag_ids: Collection[str], revision: int) -> None:
         with _session() as session:
@@ -158,26 +161,6 @@ def _set(session: Session, dag_ids: Sequence[str], **values: Any) -> None:
 
     if dag_ids:
         session.execute(update(DagModel).where(DagModel.dag_id.in_(dag_ids)).values(**values))
-
-
-def _end_runs(session: Session, dag_ids: Sequence[str]) -> int:
-    """
-    As core_api's `patch_dag_run_state` does to mark a run failed (services/public/dag_run.py): tasks that run or wait
-    fail, which ends the triggers of those that wait, and a trigger that ends so stops what its task launched.
-    """
-    from airflow.api.common.mark_tasks import set_dag_run_state_to_failed
-    from airflow.models.dagbag import DBDagBag
-    from airflow.models.dagrun import DagRun
-    from airflow.utils.state import State
-    from sqlalchemy import select
-
-    live = DagRun.dag_id.in_(dag_ids), DagRun._state.in_([str(state.value) for state in State.unfinished_dr_states])
-    dags, ended = DBDagBag(), 0
-    for run in session.scalars(select(DagRun).where(*live)).all():
-        if dag := dags.get_dag_for_run(run, session=session):
-            set_dag_run_state_to_failed(dag=dag, run_id=run.run_id, commit=True, session=session)
-            ended += 1
-    return ended
 
 
 def _last_launches(session: Session, dag_ids: Sequence[str]) -> Sequence[Any]:
@@ -287,16 +270,3 @@ def _forget(dag_ids: Collection[str]) -> None:
 def _insistence() -> Insistence:
     """One thread of this process asks for all."""
     return Insistence(_told, _ask, _forget)
-
-
-def masked(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The document with what Airflow's maskers know as secret in its environment values hidden."""
-    from airflow._shared.secrets_masker import redact as of_core
-    from airflow.sdk.log import redact as of_sdk  # type: ignore[attr-defined]
-
-    def told(name: str, value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return of_sdk(of_core(dict(value))) if name in ("environment", "tags") else masked(value)
-        return [told("", item) for item in value] if isinstance(value, list) else value
-
-    return {name: told(name, value) for name, value in document.items()}

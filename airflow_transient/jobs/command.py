@@ -11,10 +11,11 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow_transient.errors import SpecError, TransientError
-from airflow_transient.jobs.airflow_db import AirflowDatabase, masked
+from airflow_transient.jobs.airflow_db import AirflowDatabase
 from airflow_transient.jobs.document import InvalidDocument
 from airflow_transient.jobs.exports import read_document, read_export
 from airflow_transient.jobs.importing import CREATED, REFUSED, REPLACED
+from airflow_transient.jobs.masks import masked
 from airflow_transient.jobs.refusals import NoSuchJob, SavedButNotTold
 from airflow_transient.jobs.service import Imported, Jobs, Shown
 from airflow_transient.jobs.store import open_store

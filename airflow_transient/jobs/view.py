@@ -26,7 +26,7 @@ class Shown:
 
     :param document: as the API prints it, without `link`: the stored fields, then `suspended`, `lastRun`,
         `lastRunTasks`, `estimatedNextRun` where there are any. Environment values are as stored: whoever prints them
-        masks them first (`airflow_db.masked`). A damaged document is `{"id": ..., "error": {field: [texts]}}`.
+        masks them first (`masks.masked`). A damaged document is `{"id": ..., "error": {field: [texts]}}`.
     :param revision: of the stored document; what If-Match compares.
     :param runtime: a hash of what Airflow adds.
     """

@@ -118,10 +118,14 @@ def test_no_region(cloud: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_secret_of_a_connection_in_the_environment(cloud: Any) -> None:
+    from airflow.sdk._shared.secrets_masker import reset_secrets_masker
     from airflow.sdk.log import mask_secret
 
     mask_secret("correct-horse-battery")
-    for words in ({"environment": {"DB": "x correct-horse-battery"}}, {"command": "login correct-horse-battery"}):
-        said = refused(cloud, errors.SpecError, **words)
-        assert "secrets" in said
-        assert "correct-horse" not in said
+    try:
+        for words in ({"environment": {"DB": "x correct-horse-battery"}}, {"command": "login correct-horse-battery"}):
+            said = refused(cloud, errors.SpecError, **words)
+            assert "secrets" in said
+            assert "correct-horse" not in said
+    finally:
+        reset_secrets_masker()

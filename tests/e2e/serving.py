@@ -9,6 +9,7 @@ import http.client
 import json
 import shutil
 import sys
+import time
 import urllib.error
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -28,6 +29,8 @@ from up import Api, airflow_env, generated_password, server_env  # noqa: E402 - 
 
 JOBS_FILE = ROOT / "dags" / "transient_jobs.py"
 PATIENCE = 180.0
+#: Seconds. uvicorn ends a connection that nobody has used for five.
+KEPT = 2.0
 
 
 @dataclass(frozen=True)
@@ -47,13 +50,18 @@ class Server:
         self.url, self.token, self.home, self.airflow = url, token, home, airflow
         place = urlsplit(url)
         self._connection = http.client.HTTPConnection(str(place.hostname), place.port, timeout=120)
+        self._asked = 0.0
 
     def ask(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Answer:
         sent = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json", **(headers or {})}
         data = None if body is None else json.dumps(body).encode()
+        if time.monotonic() - self._asked > KEPT:
+            self._connection.close()
         self._connection.request(method, path, data, sent)
         answer = self._connection.getresponse()
-        return Answer(answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read())
+        told = Answer(answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read())
+        self._asked = time.monotonic()
+        return told
 
     def knows(self, dag_id: str) -> bool:
         """Whether Airflow has parsed the DAG."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_transient.jobs import airflow_db
+from airflow_transient.jobs import airflow_db, runs
 from airflow_transient.jobs.airflow_db import AirflowDatabase
 from airflow_transient.jobs.insisting import Insistence
 from airflow_transient.jobs.port import AirflowUnreachable, NoJobsFile
@@ -188,8 +188,9 @@ def test_a_job_of_a_deleted_jobs_id_begins_with_a_clean_sheet(airflow: AirflowDa
 
 
 def test_ending_a_run_fails_what_runs_and_waits_and_lets_its_triggers_go(
-    airflow: AirflowDatabase, file: DagFile
+    airflow: AirflowDatabase, file: DagFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(runs, "PATIENCE", 0.0)  # no triggerer lives here
     file.parse({"job.a": False})
     over = metadata.add_run("job.a", EARLIER - timedelta(hours=1), launch="success", wait="success")
     _end(over)
@@ -202,6 +203,46 @@ def test_ending_a_run_fails_what_runs_and_waits_and_lets_its_triggers_go(
     assert metadata.states("job.a", over) == {"": "success", "launch": "success", "wait": "success"}
     assert not _is_a_triggers_business(trigger_id), "the triggerer cancels it, which calls on_kill"
     assert airflow.end_runs("job.a") == 0
+
+
+def test_an_ending_waits_until_a_triggerer_has_begun_the_wait(airflow: AirflowDatabase, file: DagFile) -> None:
+    """Before, the mark would keep Airflow from starting the trigger: nobody would stop the launch."""
+    file.parse({"job.a": False})
+    young = timedelta(seconds=1)
+    # What the ending finds, look by look: no triggerer has taken it, one has just now, one has a while ago.
+    then = iter([{"triggerer_id": None}, {"triggerer_id": 1, "created_date": datetime.now(timezone.utc) - young}])
+    run_id = metadata.add_run("job.a", EARLIER, launch="success", wait="deferred")
+    trigger_id = _defer("job.a", run_id, "wait")
+    found = []
+
+    def sleep(_seconds: float) -> None:
+        found.append(metadata.states("job.a", run_id)["wait"])
+        _set_trigger(trigger_id, **next(then, {"created_date": datetime.now(timezone.utc) - runs.BEGUN}))
+
+    runs.until_watched(metadata.session, ["job.b"], sleep)
+    assert found == [], "another job's trigger is waited for"
+    runs.until_watched(metadata.session, ["job.a"], sleep)
+    assert found == ["deferred"] * 3
+    runs.until_watched(metadata.session, ["job.a"], sleep)
+    assert len(found) == 3
+    assert airflow.end_runs("job.a") == 1
+
+
+def test_an_ending_does_not_wait_for_ever(
+    airflow: AirflowDatabase, file: DagFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "PATIENCE", 0.1)
+    file.parse({"job.a": False})
+    _defer("job.a", metadata.add_run("job.a", EARLIER, launch="success", wait="deferred"), "wait")
+    assert airflow.end_runs("job.a") == 1
+
+
+def _set_trigger(trigger_id: int, **values: object) -> None:
+    from airflow.models.trigger import Trigger
+    from sqlalchemy import update
+
+    with metadata.session() as session:
+        session.execute(update(Trigger).where(Trigger.id == trigger_id).values(**values))
 
 
 def _end(run_id: str) -> None:
