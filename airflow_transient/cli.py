@@ -9,7 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from airflow_transient.core.launch import Owner
 from airflow_transient.core.reaping import GONE, Answer
@@ -168,24 +168,26 @@ def jobs(args: argparse.Namespace) -> None:
     answer = _on_a_server(lambda: act(args), args)
     for line in answer.beside:
         print(line, file=sys.stderr)
-    if said := json.dumps(answer.data, indent=1) if args.output == "json" else answer.said:
-        print(said)
-    raise SystemExit(answer.code)
+    _tell(answer.said, answer.data, answer.code, args)
 
 
 def events(args: argparse.Namespace) -> None:
     """`airflow transient events ...`"""
-    from airflow_transient.hooks.event_verbs import Answer as EventsAnswer
     from airflow_transient.hooks.event_verbs import Wish, act
 
-    def answer() -> EventsAnswer:
+    def wish() -> Wish:
         of = args.deployment or deployment_id()
         dry_run = getattr(args, "dry_run", False)
-        return act(Wish(args.subcommand, of, tuple(args.region or ()), args.queue, args.aws_conn_id, dry_run))
+        return Wish(args.subcommand, of, tuple(args.region or ()), args.queue, args.aws_conn_id, dry_run)
 
-    said = _on_a_server(answer, args)
-    print(json.dumps(said.data, indent=1) if args.output == "json" else said.said)
-    raise SystemExit(said.code)
+    answer = _on_a_server(lambda: act(wish()), args)
+    _tell(answer.said, answer.data, answer.code, args)
+
+
+def _tell(said: str, data: Any, code: int, args: argparse.Namespace) -> NoReturn:
+    if words := json.dumps(data, indent=1) if args.output == "json" else said:
+        print(words)
+    raise SystemExit(code)
 
 
 def _on_a_server(act: Callable[[], T], args: argparse.Namespace) -> T:

@@ -100,7 +100,7 @@ class Api:
 
 
 def main() -> int:
-    wishes = parse_arguments()
+    wishes = parse_arguments("The local cloud and Airflow on this machine, till Ctrl-C.", ROOT / ".airflow")
     end_when_asked()
     try:
         up(Place(wishes.home.resolve()), wishes.port)
@@ -110,13 +110,10 @@ def main() -> int:
     return 0
 
 
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="The local cloud and Airflow on this machine, till Ctrl-C.")
+def parse_arguments(description: str, home: Path) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument(
-        "--home",
-        type=Path,
-        default=ROOT / ".airflow",
-        help="folder to keep things in; up/ and test/ are wiped",
+        "--home", type=Path, default=home, help="folder to keep things in; up/ and test/ are wiped (%(default)s)"
     )
     parser.add_argument(
         "--port", type=int, default=AIRFLOW_PORT, help="of Airflow; if taken, the next free one (%(default)s)"

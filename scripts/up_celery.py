@@ -6,7 +6,6 @@ loopback. Whoever needs this Airflow without a person in front of it uses `deplo
 
 from __future__ import annotations
 
-import argparse
 import secrets
 import shutil
 import subprocess
@@ -20,7 +19,6 @@ from pathlib import Path
 from _furniture import events, example_job, furnish
 from _services import ServiceError, missing, postgres, redis
 from up import (
-    AIRFLOW_PORT,
     CLOUD_PORT,
     ROOT,
     Api,
@@ -32,6 +30,7 @@ from up import (
     end_when_asked,
     free_port,
     generated_password,
+    parse_arguments,
     run,
     say,
     server_env,
@@ -70,7 +69,7 @@ Parts = Mapping[str, "subprocess.Popen[bytes]"]
 
 
 def main() -> int:
-    wishes = parse_arguments()
+    wishes = parse_arguments("The local cloud and Airflow as a deployment, till Ctrl-C.", ROOT / ".airflow" / "celery")
     if sentence := missing():
         print(sentence, file=sys.stderr)
         return 1
@@ -81,17 +80,6 @@ def main() -> int:
         print(f"\n{error}", file=sys.stderr)
         return 1
     return 0
-
-
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="The local cloud and Airflow as a deployment, till Ctrl-C.")
-    parser.add_argument(
-        "--home", type=Path, default=ROOT / ".airflow" / "celery", help="folder to keep things in; up/ is wiped"
-    )
-    parser.add_argument(
-        "--port", type=int, default=AIRFLOW_PORT, help="of Airflow; if taken, the next free one (%(default)s)"
-    )
-    return parser.parse_args()
 
 
 def up(place: Place, port: int) -> None:

@@ -50,7 +50,7 @@ class Stops:
         for each in launcher.side_by_side(self._stop, parts, CALLS_AT_ONCE):
             failed |= each
         plain = {member: in_our_tree("ec2:TerminateInstances", error) for member, error in failed.items()}
-        return [next((plain[m] for m in launch.ids if m in plain), None) for launch, _ in stops]
+        return [launcher.first_of(plain.get(member) for member in launch.ids) for launch, _ in stops]
 
     def _stop(self, why: Mapping[str, str]) -> dict[str, Exception]:
         with launcher.said_plainly("ec2:TerminateInstances"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any
@@ -158,10 +158,9 @@ class EcsLauncher:
             return [None] * len(stops)
         with launcher.said_plainly("ecs:StopTask"):
             ecs = self._client("ecs")
-        with ThreadPoolExecutor(min(AT_ONCE, len(tasks))) as pool:
-            errors = pool.map(lambda task: self._stop_one(ecs, task, tasks[task]), tasks)
-            failed = dict(zip(tasks, errors, strict=True))
-        return [_first(failed[_cluster(launch), member] for member in launch.ids) for launch, _ in stops]
+        errors = launcher.side_by_side(lambda task: self._stop_one(ecs, task, tasks[task]), tuple(tasks), AT_ONCE)
+        failed = dict(zip(tasks, errors, strict=True))
+        return [launcher.first_of(failed[_cluster(launch), member] for member in launch.ids) for launch, _ in stops]
 
     def _stop_one(self, ecs: Any, task: tuple[str, str], why: str) -> Exception | None:
         """What kept it from its end, or None."""
@@ -200,10 +199,6 @@ def _seen(ids: Sequence[str], answer: dict[str, Any]) -> Iterator[EcsSighting]:
 
 def _cluster(launch: Launch) -> str:
     return launch.ecs.cluster if launch.ecs else "default"
-
-
-def _first(errors: Iterable[Exception | None]) -> Exception | None:
-    return next((error for error in errors if error is not None), None)
 
 
 def _unknown_task(error: Exception) -> bool:

@@ -165,7 +165,10 @@ def in_our_tree(action: str, error: Exception) -> TransientError:
     return (SpecError if scope is Scope.SPEC else LaunchError)(f"{action}: {words_of(error)}")
 
 
+def first_of(errors: Iterable[Exception | None]) -> Exception | None:
+    return next((error for error in errors if error is not None), None)
+
+
 def raise_first(errors: Iterable[Exception | None]) -> None:
-    for error in errors:
-        if error is not None:
-            raise error
+    if error := first_of(errors):
+        raise error

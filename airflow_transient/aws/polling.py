@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from airflow_transient.aws.renewing import Renewal
 from airflow_transient.aws.watching import Case, Judged, stop_failed
 from airflow_transient.core.cadence import QUICK, Looked, Pause
 from airflow_transient.core.launch import Launch
@@ -31,8 +32,6 @@ YOUNG = timedelta(minutes=1)
 Stop = Callable[[Launch, str], "Future[None]"]
 #: AWS has accepted a stop and still shows what was stopped: it is told again after so long.
 STOP_EVERY = timedelta(seconds=15)
-#: Seconds between two renewals of clients: where permission is missing, newer credentials do not help.
-RENEW_EVERY = 60.0
 #: Judged before the next are looked at: what lives as long as a look at thousands makes Python collect its garbage in
 #: all of the process's memory, half a second in which the event loop stands still.
 MEMBERS_AT_ONCE = 400
@@ -113,8 +112,8 @@ class LaunchLook:
     """
 
     def __init__(self, launcher: Callable[[], Launcher], renew: Callable[[], None], stop: Stop) -> None:
-        self._launcher, self._renew, self._stop = launcher, renew, stop
-        self._renewed = time.monotonic()
+        self._launcher, self._stop = launcher, stop
+        self._renewal = Renewal(renew, fresh=True)
 
     def __call__(self, waits: Sequence[Waited], now: datetime) -> Looked[News | None]:
         told: dict[Waited, News | None] = {}
@@ -132,10 +131,10 @@ class LaunchLook:
         try:
             looked = self._launcher().observe_all([wait.launch for wait in waits], now)
         except Exception as error:  # a look has no other answer than "unknown"
-            self._renew_at_times()
+            self._renewal.at_times()
             return Looked([_not_seen(wait, error, now) for wait in waits])
         if looked.denied:
-            self._renew_at_times()
+            self._renewal.at_times()
         told = [self._judged(wait, seen, now) for wait, seen in zip(waits, looked.answers, strict=True)]
         return Looked(told, looked.slow)
 
@@ -145,11 +144,6 @@ class LaunchLook:
         except Exception as error:  # one launch that cannot be judged keeps no other from its end
             log.exception("launch %s could not be judged", wait.launch.token)
             return _not_seen(wait, error, now)
-
-    def _renew_at_times(self) -> None:
-        if time.monotonic() - self._renewed > RENEW_EVERY:
-            self._renewed = time.monotonic()
-            self._renew()
 
 
 def _not_seen(wait: Waited, error: Exception, now: datetime) -> News | None:

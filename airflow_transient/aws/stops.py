@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from airflow_transient.aws.renewing import Renewal
 from airflow_transient.core.launch import BY_REQUEST, Launch
 from airflow_transient.errors import AccessError
 
@@ -20,8 +21,6 @@ log = logging.getLogger(__name__)
 #: Seconds. A stop waits for others so long after the last of them, and so long at most: Airflow cancels the triggers of
 #: a cleared run one by one.
 QUIET, AT_MOST = 0.1, 1.0
-#: Seconds between two renewals of clients, as of a poll's.
-RENEW_EVERY = 60.0
 
 
 class Stops:
@@ -33,8 +32,8 @@ class Stops:
     """
 
     def __init__(self, launcher: Callable[[], Launcher], renew: Callable[[], None]) -> None:
-        self._launcher, self._renew = launcher, renew
-        self._renewed = -RENEW_EVERY
+        self._launcher = launcher
+        self._renewal = Renewal(renew, fresh=False)
         # A thread of its own: a place that does not answer keeps no other's stops waiting.
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="airflow-transient-stop")
         self._lock = threading.Lock()
@@ -77,9 +76,8 @@ class Stops:
 
     def _errors(self, batch: Sequence[tuple[Launch, str, Future[None]]]) -> Sequence[Exception | None]:
         errors = self._sent(batch)
-        if any(isinstance(error, AccessError) for error in errors) and time.monotonic() - self._renewed > RENEW_EVERY:
-            self._renewed = time.monotonic()
-            self._renew()
+        if any(isinstance(error, AccessError) for error in errors):
+            self._renewal.at_times()
         return errors
 
     def _sent(self, batch: Sequence[tuple[Launch, str, Future[None]]]) -> Sequence[Exception | None]:

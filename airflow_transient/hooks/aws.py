@@ -55,7 +55,8 @@ class TransientHook:
 
     def renew(self) -> None:
         """Make clients anew, from the connection as it is now: a key may have been rotated."""
-        self._clients, self._checked = {}, False
+        with self._making:
+            self._clients, self._checked = {}, False
 
     def _make(self, service: str, region_name: str | None, config: dict[str, Any]) -> Any:
         from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook

@@ -19,11 +19,11 @@ from airflow_transient.core.verdict import Outcome, Verdict, killed
 from airflow_transient.core.words import in_short, launched_in_words, stopped_in_words
 from airflow_transient.errors import AccessError, LaunchError, SpecError, TransientError
 from airflow_transient.hooks.aws import DEFAULT_CONN_ID, TransientHook
-from airflow_transient.links.launch import LAUNCH_KEY, VERDICT_KEY
+from airflow_transient.links.launch import LAUNCH_KEY
 from airflow_transient.operators.exit_codes import ExitCodes
 from airflow_transient.operators.journal import Journal
 from airflow_transient.operators.secrets import refuse_masked
-from airflow_transient.operators.telling import lines_of
+from airflow_transient.operators.telling import leave, tell
 from airflow_transient.operators.waiting import WorkerWait
 from airflow_transient.retry import transient_retry_policy
 
@@ -291,12 +291,9 @@ class LaunchOperator(BaseOperator):
         said = verdict.to_dict()
         if intent := journal.read():
             journal.write(intent.told(said))
-        tell = self.log.info if verdict.outcome is Outcome.SUCCEEDED else self.log.warning
-        for line in lines_of(launcher, launch, verdict, said):
-            tell("%s", line)
+        tell(self.log, launcher, launch, verdict, said)
         if verdict.outcome is not Outcome.SUCCEEDED:
-            context["ti"].xcom_push(VERDICT_KEY, {name: said[name] for name in said if name != "members"})
-            context["ti"].xcom_push(LAUNCH_KEY, {**launch.to_dict(), "failed": verdict.worst.id})
+            leave(context, launch, verdict, said)
         self.exit_codes.check(verdict)
         verdict.raise_for_outcome()
         return said

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from airflow_transient.aws import ec2_looks, pacing, polling
+from airflow_transient.aws import ec2_looks, pacing, polling, renewing
 from airflow_transient.aws.ec2 import Ec2Launcher
 from airflow_transient.aws.ecs import EcsLauncher
 from airflow_transient.aws.pacing import Limit, account_of, bucket, read_limits
@@ -551,9 +551,9 @@ def test_credentials_are_made_anew_and_not_at_every_look(
 ) -> None:
     renewed: list[int] = []
     look, wait = looks(eyes, stops, renewed), waited()
-    monkeypatch.setattr(polling, "RENEW_EVERY", -1.0)
+    monkeypatch.setattr(renewing, "RENEW_EVERY", -1.0)
     look([wait], T0)
-    monkeypatch.setattr(polling, "RENEW_EVERY", 60.0)
+    monkeypatch.setattr(renewing, "RENEW_EVERY", 60.0)
     look([wait], T0)
     assert renewed == [1]
 
