@@ -7,6 +7,6 @@ Needs `airflow-transient[local]` (moto) and bubblewrap or util-linux's unshare.
 """
 
 from airflow_transient.localcloud.cloud import LocalCloud
-from airflow_transient.localcloud.errors import LocalCloudError, MotoMissing, SandboxUnavailable
+from airflow_transient.localcloud.errors import LocalCloudError, MotoMissing, NoBoto3, SandboxUnavailable
 
-__all__ = ["LocalCloud", "LocalCloudError", "MotoMissing", "SandboxUnavailable"]
+__all__ = ["LocalCloud", "LocalCloudError", "MotoMissing", "NoBoto3", "SandboxUnavailable"]

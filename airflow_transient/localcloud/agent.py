@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import json
 import os
 import re
@@ -117,6 +118,8 @@ class Machine:
         os.chdir("/")
         os.umask(0o022)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        if os.path.exists(ROOM + "/base"):
+            runpy.run_path(ROOM + "/guest_disk.py")["restore"](ROOM + "/base")
         self._lay_out()
         raise_network(self.config["relays"])
         tell("up")
@@ -125,8 +128,8 @@ class Machine:
         self.say("Cloud-init v. 22.2.2 running 'modules:final' at %s. (localcloud)" % now())
         if self.config["words"]:
             self.say(self.config["words"])
-        if os.path.exists(ROOM + "/part-001"):
-            self._run_script()
+        if os.path.exists(ROOM + "/part-001") or per_boot():
+            self._run_scripts()
         else:
             self._finished()
 
@@ -135,15 +138,19 @@ class Machine:
             os.makedirs(folder, exist_ok=True)
         os.chmod("/var/tmp", 0o1777)  # noqa: S103  (sticky and for all, as everywhere)
         here = "/var/lib/cloud/instances/" + self.config["id"]
-        os.makedirs(here + "/scripts")
+        os.makedirs(here + "/scripts", exist_ok=True)
+        if os.path.lexists("/var/lib/cloud/instance"):  # another machine's, on the disk that this one was made from
+            os.unlink("/var/lib/cloud/instance")
         os.symlink(here, "/var/lib/cloud/instance")
         with open("/var/lib/cloud/data/instance-id", "w") as file:
             file.write(self.config["id"] + "\n")
 
-    def _run_script(self) -> None:
-        with open(ROOM + "/part-001", "rb") as source, open(SCRIPT, "wb") as copy:
-            copy.write(source.read())
-        os.chmod(SCRIPT, 0o700)
+    def _run_scripts(self) -> None:
+        """Those that an earlier life of the disk has left for every boot, then the user data."""
+        if os.path.exists(ROOM + "/part-001"):
+            with open(ROOM + "/part-001", "rb") as source, open(SCRIPT, "wb") as copy:
+                copy.write(source.read())
+            os.chmod(SCRIPT, 0o700)
         if self.config["trouble"]:
             runpy.run_path(ROOM + "/troubles.py")["start"](self.config["trouble"], self.say)
         pid = os.fork()
@@ -166,7 +173,12 @@ class Machine:
         os.dup2(self.console, 1)
         os.dup2(self.console, 2)
         os.closerange(3, 1024)
-        os.execve(SCRIPT, [SCRIPT], dict(ENVIRONMENT, **self.config["environment"]))
+        environment = dict(ENVIRONMENT, **self.config["environment"])
+        for path in per_boot():
+            os.spawnve(os.P_WAIT, path, [path], environment)
+        if not os.path.exists(ROOM + "/part-001"):
+            os._exit(0)
+        os.execve(SCRIPT, [SCRIPT], environment)
 
     def _finished(self, status: int = 0) -> None:
         if status:
@@ -222,6 +234,8 @@ class Machine:
         while self.reap() and time.monotonic() < deadline:
             time.sleep(0.02)
         _everybody(signal.SIGKILL)
+        if self.config["saves"]:
+            runpy.run_path(ROOM + "/guest_disk.py")["save"](ROOM + "/disk")
         self.say("[%12.6f] reboot: Power down" % time.monotonic())
         tell("off")
         os._exit(OFF)
@@ -235,6 +249,11 @@ def _everybody(number: int) -> None:
     except OSError as problem:
         if problem.errno != errno.ESRCH:
             raise
+
+
+def per_boot() -> List[str]:
+    """As cloud-init's scripts-per-boot finds them, on the machine's first boot too."""
+    return [path for path in sorted(glob.glob("/var/lib/cloud/scripts/per-boot/*")) if os.access(path, os.X_OK)]
 
 
 def now() -> str:

@@ -18,10 +18,21 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from airflow_transient.localcloud import container_python, events, moto_events, moto_reads, mounts, sandbox, toolbox
-from airflow_transient.localcloud.errors import LocalCloudError, MotoMissing
+from airflow_transient.localcloud import (
+    container_python,
+    events,
+    moto_events,
+    moto_images,
+    moto_reads,
+    mounts,
+    sandbox,
+    toolbox,
+)
+from airflow_transient.localcloud.errors import LocalCloudError, MotoMissing, NoBoto3
 from airflow_transient.localcloud.faults import Faults
+from airflow_transient.localcloud.images import Disks, Images
 from airflow_transient.localcloud.machines import RECLAIMED, Machines, warn
+from airflow_transient.localcloud.moto_groups import Keeper
 from airflow_transient.localcloud.moto_sqs import Queues
 from airflow_transient.localcloud.runner import Host
 from airflow_transient.localcloud.sandbox_runner import SandboxRunner
@@ -42,8 +53,11 @@ class LocalCloud:
     :param sqs_lag: the counters of GetQueueAttributes are at least so many seconds old, of every queue.
     :param task_delay: seconds an ECS task stays PROVISIONING before its containers start.
     :param task_memory: so many seconds a stopped task can be described; default always (AWS: at least an hour).
+    :param image_delay: seconds an image stays pending.
     :param hide: commands that guests shall not find, as if never installed.
     :param share: folders of this machine that guests see, read-only, where they stand.
+    :param boto3: machines' python3 has boto3, as after `dnf install python3-boto3`; tasks' always has. It is this
+        process's boto3, so this machine's own python3 must be one that it runs on.
     """
 
     region = REGION
@@ -58,13 +72,18 @@ class LocalCloud:
         sqs_lag: float = 0.0,
         task_delay: float = 0.0,
         task_memory: float | None = None,
+        image_delay: float = 0.0,
         hide: Sequence[str] = (),
         share: Sequence[str | Path] = (),
+        boto3: bool = False,
     ) -> None:
         self._wanted, self._port = sandbox, port
         self._boot_delay, self._describe_lag = boot_delay, describe_lag
         self._hide, self._share = tuple(hide), tuple(mounts.read_only(Path(path).resolve()) for path in share)
+        self._boto3 = boto3
         self.faults = Faults()
+        #: How long images take to be made, and which of them come to nothing.
+        self.images = Images(image_delay)
         self._stack = ExitStack()
         self._choice: Any = None
         self._runner: SandboxRunner | None = None
@@ -112,13 +131,19 @@ class LocalCloud:
         listener = server.Listener("127.0.0.1", self._port, door)
         self._port = listener.port
         box = toolbox.furnish(folder, self._hide)
-        host = Host(self._choice.sandbox, box, folder, door, self._port, self._share, self._boot_delay)
-        self._runner = SandboxRunner(host)
-        self._machines = Machines(self._runner, moto_seams.finish, moto_reads.metadata)
-        self._queues = Queues(self.faults, self._sqs_lag)
         python = container_python.furnish(folder)
+        if self._boto3 and not python.of_machine:
+            raise NoBoto3("boto3=True needs python3 3.10 or later at /usr/bin on this machine.")
+        packages = python if self._boto3 else None
+        host = Host(self._choice.sandbox, box, folder, door, self._port, self._share, self._boot_delay, packages)
+        self._runner = SandboxRunner(host)
+        disks = Disks(folder)
+        self._machines = Machines(self._runner, moto_seams.finish, moto_reads.metadata, disks)
+        self._queues = Queues(self.faults, self._sqs_lag)
         self._ecs = moto_ecs.made(self._runner, python, self.faults, self._task_delay, self._task_memory)
         seams = moto_seams.Seams(self._machines, self._runner, self.faults, self._queues, self._ecs, self._describe_lag)
+        seams.groups = Keeper(self._machines.lock, self.client)
+        seams.images = moto_images.MotoImages(self.images, disks)
         stack.callback(server.forget_everything)
         server.forget_everything()
         stack.callback(seams.uninstall)
@@ -131,6 +156,7 @@ class LocalCloud:
         stack.callback(listener.stop)
         stack.callback(self.faults.clear)
         listener.serve(self._machines.lock, self.faults)
+        stack.callback(seams.groups.close)
 
     # --- what one asks of it ----------------------------------------------------------------------------
 
@@ -165,7 +191,8 @@ class LocalCloud:
         from botocore.config import Config
 
         # boto3 still presigns by signature version 2 for a custom endpoint; S3 here, as with KMS, takes 4 only.
-        config = Config(signature_version="s3v4") if service == "s3" else None
+        # No proxy stands before this machine, and botocore is not to look for one in the environment.
+        config = Config(signature_version="s3v4" if service == "s3" else None, proxies={})
         with _making_clients:
             return _session().client(
                 service,

@@ -26,6 +26,11 @@ class ContainerPython:
     mounts: tuple[Mount, ...]
     environment: dict[str, str]
 
+    @property
+    def of_machine(self) -> bool:
+        """Is it the machine's own interpreter, which is found without our PATH?"""
+        return self.environment["PATH"] == PATH
+
 
 def furnish(folder: Path) -> ContainerPython:
     """Prepare the folder of links, once for all tasks."""

@@ -2,6 +2,7 @@
 
 LocalCloudError
 ├── SandboxUnavailable   no way to run user data safely on this machine
+├── NoBoto3              machines cannot have boto3 here
 ├── MotoMissing          the package's `local` extra is not installed
 ├── FaultError           a fault that cannot be asked for as it was
 └── Refused              an answer AWS would give: a code and a message
@@ -16,6 +17,10 @@ class LocalCloudError(Exception):
 
 class SandboxUnavailable(LocalCloudError):
     """No sandbox works here; the message says what was tried, why it failed and what to install."""
+
+
+class NoBoto3(LocalCloudError):
+    """`boto3=True`, and this machine's own Python is too old for it."""
 
 
 class MotoMissing(LocalCloudError, ImportError):

@@ -21,6 +21,7 @@ from pathlib import Path
 from airflow_transient.localcloud import imds
 from airflow_transient.localcloud import mounts as fs
 from airflow_transient.localcloud.console import Console
+from airflow_transient.localcloud.images import Saved
 from airflow_transient.localcloud.runner import Boot, End, Host, Watcher
 from airflow_transient.localcloud.sandbox import ENVIRONMENT
 
@@ -31,6 +32,7 @@ REBOOTED = {130, 129, -2, -1}
 AGENT = Path(__file__).with_name("agent.py")
 NETWORK = Path(__file__).with_name("sandbox_network.py")
 TROUBLES = Path(__file__).with_name("troubles.py")
+DISK = Path(__file__).with_name("guest_disk.py")
 # What of a machine with a full disk is in memory all the same.
 SMALL = {"/var": fs.MiB, "/tmp": fs.MiB}
 
@@ -46,6 +48,8 @@ class Guest(threading.Thread):
         self._process: subprocess.Popen[bytes] | None = None
         self._said: list[str] = []
         self._deadline = float("inf")
+        self._disk = -1
+        self._saved: Saved | None = None
 
     @property
     def key(self) -> str:
@@ -97,6 +101,7 @@ class Guest(threading.Thread):
             self._listen(process, console, metadata)
             code = process.wait()
             self._drain(console)
+            self._keep_disk()
         if "going" in self._said or code in REBOOTED:
             return End.ITSELF
         return End.ASKED if self._asked.is_set() else End.CRASHED
@@ -105,17 +110,36 @@ class Guest(threading.Thread):
         """The guest's room on the host: console, power switch, metadata door, script."""
         self.room.mkdir()
         (self.room / "root").mkdir()
-        for pipe in ("console", "power"):
+        for pipe in ("console", "power", *(("disk",) if self.boot.saves else ())):
             os.mkfifo(self.room / pipe, 0o600)
         if self.boot.script is not None:
             (self.room / "part-001").write_bytes(self.boot.script)
         # Both ways, so that no writer leaving reads as an end of file.
         console = os.open(self.room / "console", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         stack.callback(os.close, console)
+        self._open_disk(stack)
         metadata = stack.enter_context(socket.socket(socket.AF_UNIX))
         metadata.bind(str(self.room / "metadata"))
         metadata.listen(64)
         return console, metadata
+
+    def _open_disk(self, stack: ExitStack) -> None:
+        if self.boot.saves is None:
+            return
+        self._disk = os.open(self.room / "disk", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        stack.callback(os.close, self._disk)
+        self._saved = Saved(self.boot.saves)
+        stack.callback(self._saved.close, whole=False)
+
+    def _drain_disk(self) -> None:
+        with suppress(BlockingIOError):
+            while self._saved is not None:
+                self._saved.write(os.read(self._disk, 1 << 20))
+
+    def _keep_disk(self) -> None:
+        if self._saved is not None:
+            self._drain_disk()
+            self._saved.close(whole="off" in self._said)
 
     def _mounts(self) -> list[fs.Mount]:
         shown = [
@@ -125,11 +149,18 @@ class Guest(threading.Thread):
         ]
         shown.append(fs.Mount("rw", "/dev/console", str(self.room / "console")))
         shown.append(fs.Mount("rw", f"{fs.ROOM}/power", str(self.room / "power")))
+        if self.boot.saves:
+            shown.append(fs.Mount("rw", f"{fs.ROOM}/disk", str(self.room / "disk")))
+        if self.boot.base:
+            shown.append(fs.read_only(self.boot.base, f"{fs.ROOM}/base"))
+        if self.boot.saves or self.boot.base:
+            shown.append(fs.read_only(DISK, f"{fs.ROOM}/guest_disk.py"))
         if self.boot.trouble:
             shown.append(fs.read_only(TROUBLES, f"{fs.ROOM}/troubles.py"))
         for name in ("metadata", "part-001"):
             if (self.room / name).exists():
                 shown.append(fs.read_only(self.room / name, f"{fs.ROOM}/{name}"))
+        shown += self.host.boto3.mounts if self.host.boto3 else ()
         mounts = fs.guest_mounts([*shown, *self.host.share], self.host.toolbox.mounts, os.environ.get("HOME"))
         return fs.resized(mounts, SMALL) if self.boot.trouble == "disk-full" else mounts
 
@@ -138,13 +169,17 @@ class Guest(threading.Thread):
             "id": self.boot.name,
             "words": self.boot.words,
             "trouble": self.boot.trouble,
+            "saves": self.boot.saves is not None,
             # No genuine guest has this: it is how a guest's AWS clients find this cloud instead of the real one.
-            "environment": {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.host.port}"},
+            "environment": {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.host.port}", **self._packages()},
             "relays": [] if self.boot.trouble == "no-network" else self._relays(),
         }
         inside = [self.host.toolbox.python, "-I", "-S", "-B", f"{fs.ROOM}/agent.py", json.dumps(config)]
         line = self.host.sandbox.command(self._mounts(), self._hostname(), self.room / "root", inside)
         return enter(line, console)
+
+    def _packages(self) -> dict[str, str]:
+        return {"PYTHONPATH": self.host.boto3.environment["PYTHONPATH"]} if self.host.boto3 else {}
 
     def _relays(self) -> list[list[str | int]]:
         return [
@@ -158,7 +193,7 @@ class Guest(threading.Thread):
     def _listen(self, process: subprocess.Popen[bytes], console: int, metadata: socket.socket) -> None:
         news = process.stdout.fileno() if process.stdout else -1
         with selectors.DefaultSelector() as ready:
-            for source in (news, console, metadata.fileno()):
+            for source in (news, console, metadata.fileno(), *((self._disk,) if self._saved else ())):
                 ready.register(source, selectors.EVENT_READ)
             while True:
                 sources = [key.fd for key, _ in ready.select(timeout=0.1 if self._asked.is_set() else 1.0)]
@@ -166,6 +201,8 @@ class Guest(threading.Thread):
                     return  # what is left of it ends when our pipe to it closes
                 if console in sources:
                     self._drain(console)
+                if self._disk in sources:
+                    self._drain_disk()
                 if metadata.fileno() in sources:
                     imds.serve(metadata.accept()[0], self.boot.metadata)
                 if news in sources and not self._hear(news):

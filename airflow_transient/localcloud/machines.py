@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from airflow_transient.localcloud import events, userdata
+from airflow_transient.localcloud.images import Disks
 from airflow_transient.localcloud.imds import Metadata
 from airflow_transient.localcloud.runner import Boot, End, Runner
 
@@ -53,6 +54,7 @@ class Machines:
     runner: Runner
     finish: Callable[[Any, str], None]
     metadata: Callable[[Any], Metadata]
+    disks: Disks
     lock: threading.RLock = field(default_factory=threading.RLock)
     _instances: dict[str, Any] = field(default_factory=dict)
     _endings: dict[str, Ending] = field(default_factory=dict)
@@ -63,7 +65,10 @@ class Machines:
         become(instance, "pending", Reason())
         self._instances[instance.id] = instance
         boot = Boot(instance.id, orders.script, orders.words, lambda: self._look(instance), trouble)
-        self.runner.start(boot, self)
+        # What stops keeps its disk, and what starts again or is made from an image finds one.
+        saves = self.disks.of(instance.id) if instance.instance_initiated_shutdown_behavior == "stop" else None
+        base = self.disks.known(instance.id) or self.disks.known(instance.image_id)
+        self.runner.start(replace(boot, base=base, saves=saves), self)
 
     def _look(self, instance: Any) -> Metadata:
         with self.lock:

@@ -18,6 +18,8 @@ from airflow_transient.localcloud.fault_rules import Call
 from airflow_transient.localcloud.faults import Faults
 from airflow_transient.localcloud.machines import Machines
 from airflow_transient.localcloud.moto_ecs import Ecs
+from airflow_transient.localcloud.moto_groups import Keeper
+from airflow_transient.localcloud.moto_images import MotoImages
 from airflow_transient.localcloud.moto_reads import MotoRegion
 from airflow_transient.localcloud.moto_sqs import Queues
 from airflow_transient.localcloud.sandbox_runner import SandboxRunner
@@ -40,6 +42,8 @@ def finish(instance: Any, target: str) -> None:
 
 
 ORIGINAL: dict[str, Callable[..., Any]] = {}
+#: Of a name that moto does not have.
+MISSING = object()
 
 
 @dataclass
@@ -50,6 +54,8 @@ class Seams:
     queues: Queues
     ecs: Ecs
     describe_lag: int = 0
+    images: MotoImages | None = None
+    groups: Keeper | None = None
     tokens: ClientTokens = field(default_factory=lambda: ClientTokens(_states))
     _unseen: dict[str, int] = field(default_factory=dict)
     _born: dict[str, float] = field(default_factory=dict)
@@ -78,17 +84,22 @@ class Seams:
         self._replace(General, "get_console_output", lambda response: self._console(response))
         self._replace(utils, "passes_filter_dict", _speaking(_passes(utils.passes_filter_dict)))
         self._replace(FleetsBackend, "create_fleet", moto_launch.completing_fleets(FleetsBackend.create_fleet))
-        for seam in (*self.queues.seams(), *moto_events.seams(), *self.ecs.seams()):
+        images = self.images.seams(_speaking) if self.images else ()
+        groups = self.groups.seams() if self.groups else ()
+        for seam in (*self.queues.seams(), *moto_events.seams(), *self.ecs.seams(), *images, *groups):
             self._replace(*seam)
 
     def uninstall(self) -> None:
         while self._before:
             owner, name, value = self._before.pop()
-            setattr(owner, name, value)
+            if value is MISSING:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, value)
         ORIGINAL.clear()
 
     def _replace(self, owner: Any, name: str, value: Any) -> None:
-        self._before.append((owner, name, getattr(owner, name)))
+        self._before.append((owner, name, getattr(owner, name, MISSING)))
         setattr(owner, name, value)
 
     # --- the life of an instance ------------------------------------------------------------------------

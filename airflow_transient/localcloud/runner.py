@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from airflow_transient.localcloud.container_python import ContainerPython
 from airflow_transient.localcloud.imds import Metadata
 from airflow_transient.localcloud.mounts import Mount
 from airflow_transient.localcloud.sandbox import Sandbox
@@ -29,7 +30,8 @@ class End(enum.Enum):
 class Boot:
     """One boot: who, what to run (None idles), what the console says instead, and the metadata it sees.
 
-    trouble: what goes wrong inside, one of fault_rules.GUESTS.
+    trouble: what goes wrong inside, one of fault_rules.GUESTS. base: an archive of what is on its disk at first; saves:
+    where what is there at its end is kept; None: it goes with the machine.
     """
 
     name: str
@@ -37,11 +39,16 @@ class Boot:
     words: str
     metadata: Callable[[], Metadata]
     trouble: str = ""
+    base: Path | None = None
+    saves: Path | None = None
 
 
 @dataclass(frozen=True)
 class Host:
-    """What every guest is given: a way in, its commands, the cloud's door, and where its files may lie."""
+    """What every guest is given: a way in, its commands, the cloud's door, and where its files may lie.
+
+    boto3: what makes a machine's python3 find boto3; None where its image has none.
+    """
 
     sandbox: Sandbox
     toolbox: Toolbox
@@ -50,6 +57,7 @@ class Host:
     port: int
     share: tuple[Mount, ...] = ()
     boot_delay: float = 0.0
+    boto3: ContainerPython | None = None
 
 
 class Watcher(Protocol):

@@ -97,7 +97,9 @@ def _one_at_a_time(inner: Wsgi, lock: threading.RLock) -> Wsgi:
 
 
 def _is_for_ec2(environ: Environ) -> bool:
-    return "/ec2/aws4_request" in environ.get("HTTP_AUTHORIZATION", "")
+    """Or for Auto Scaling, which changes the same machines."""
+    signed = environ.get("HTTP_AUTHORIZATION", "")
+    return "/ec2/aws4_request" in signed or "/autoscaling/aws4_request" in signed
 
 
 def _is_conditional_write(environ: Environ) -> bool:

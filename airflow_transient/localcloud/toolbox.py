@@ -34,6 +34,26 @@ case ${{0##*/}} in
 esac
 printf '%s\\n' "${{0##*/}} $*" >{ROOM}/power
 """
+# As cloud-init 22.4 does it. Guests share their host's /etc, so nobody's machine-id is written.
+CLOUD_INIT = """#!/bin/sh
+if [ "${1-}" != clean ]; then
+  echo "localcloud: of cloud-init there is only clean [--logs] [--machine-id] [--seed]" >&2
+  exit 2
+fi
+shift
+for flag in "$@"; do
+  case $flag in
+    --logs | -l) rm -f /var/log/cloud-init.log /var/log/cloud-init-output.log ;;
+    --machine-id | --seed | -s) ;;
+    *) echo "cloud-init: error: unrecognized arguments: $flag" >&2; exit 2 ;;
+  esac
+done
+for path in /var/lib/cloud/*; do
+  [ "$path" = /var/lib/cloud/seed ] || rm -rf "$path"
+done
+"""
+# Before the host's own in a guest's PATH, and all but always empty.
+OWN_PLACE = "/usr/local/sbin"
 
 
 @dataclass(frozen=True)
@@ -49,16 +69,27 @@ def furnish(folder: Path, hide: Collection[str] = ()) -> Toolbox:
     shim = folder / "power-switch"
     shim.write_text(SHIM)
     shim.chmod(0o755)
+    cloud_init = folder / "cloud-init"
+    cloud_init.write_text(CLOUD_INIT)
+    cloud_init.chmod(0o755)
     mounts, python = _python()
+    mounts.append(read_only(cloud_init, f"{ROOM}/cloud-init"))
     real = _switch_files()
-    if not hide and real is not None and python == "/usr/bin/python3":
-        return Toolbox((*mounts, *(read_only(shim, path) for path in sorted(real))), python)
+    if not hide and real is not None and python == "/usr/bin/python3" and os.path.isdir(OWN_PLACE):
+        return Toolbox((*mounts, *_own_place(folder), *(read_only(shim, path) for path in sorted(real))), python)
     mounts += _farms(folder, hide, python)
     own = python == "/usr/bin/python3"
     return Toolbox(
         (*mounts, read_only(shim, f"{ROOM}/power-switch")),
         _shown_from("/usr/bin") + "/python3" if own else python,
     )
+
+
+def _own_place(folder: Path) -> list[Mount]:
+    """A place for a command that the host does not have, beside what the host has there."""
+    shown, host = folder / "own", f"{ROOM}/host-own"
+    _link_farm(Path(OWN_PLACE), shown, host, {"cloud-init"}, {"cloud-init": f"{ROOM}/cloud-init"})
+    return [read_only(OWN_PLACE, host), read_only(shown, OWN_PLACE)]
 
 
 def _folders() -> list[str]:
@@ -74,6 +105,8 @@ def _farms(folder: Path, hide: Collection[str], python: str) -> list[Mount]:
     """Every folder of commands as links: without what is hidden, with the switches and a python3."""
     mounts = []
     extra = dict.fromkeys(SWITCHES, f"{ROOM}/power-switch")
+    if "cloud-init" not in hide:
+        extra["cloud-init"] = f"{ROOM}/cloud-init"
     if python != "/usr/bin/python3" and "python3" not in hide:
         extra["python3"] = python
     for number, place in enumerate(_folders()):

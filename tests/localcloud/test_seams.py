@@ -20,6 +20,9 @@ SEAMS = {
     "moto.ec2.responses.general.General": ("get_console_output",),
     "moto.ec2.utils": ("passes_filter_dict",),
     "moto.ec2.models.fleets.FleetsBackend": ("create_fleet",),
+    "moto.ec2.models.amis.Ami": ("block_device_mappings",),
+    "moto.ec2.models.amis.AmiBackend": ("describe_images",),
+    "moto.ec2.responses.amis.AmisResponse": ("create_image", "copy_image", "deregister_image"),
     "moto.sqs.models.Queue": ("add_message", "delete_message"),
     "moto.sqs.models.SQSBackend": (
         *("get_queue_attributes", "receive_message", "change_message_visibility", "purge_queue"),
@@ -32,14 +35,25 @@ SEAMS = {
     "moto.events.responses.EventsHandler": ("put_events",),
     "moto.events.models.Rule": ("send_to_targets",),
     "moto.events.utils.EventTemplateParser": ("DEFAULT_EVENT_INPUT_TEMPLATE",),
+    "moto.autoscaling.models.FakeAutoScalingGroup": (
+        *("set_desired_capacity", "replace_autoscaling_group_instances", "update"),
+    ),
+    "moto.autoscaling.models.AutoScalingBackend": (
+        *("notify_terminate_instances", "detach_instances", "terminate_instance"),
+    ),
+    "moto.autoscaling.responses.AutoScalingResponse": (*("delete_auto_scaling_group", "describe_scaling_activities"),),
 }
 
 
 def values() -> dict[str, Any]:
+    import moto.autoscaling.models
+    import moto.autoscaling.responses
     import moto.cloudwatch.models
+    import moto.ec2.models.amis
     import moto.ec2.models.fleets
     import moto.ec2.models.instances
     import moto.ec2.models.tags
+    import moto.ec2.responses.amis
     import moto.ec2.responses.general
     import moto.ec2.responses.instances
     import moto.ec2.utils
