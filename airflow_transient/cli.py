@@ -76,7 +76,11 @@ def _reap_arguments() -> tuple[Any, ...]:
     return (
         Arg(("--dry-run",), help="Say what would be done, and do nothing", action="store_true"),
         Arg(("--region",), help="Regions; default: the connection's own", nargs="+", action="extend", metavar="R"),
-        Arg(("--only",), help="Look at instances (ec2), or at ECS tasks (ecs), only", choices=("ec2", "ecs")),
+        Arg(
+            ("--only",),
+            help="Look at instances (ec2), ECS tasks (ecs) or borrowed Auto Scaling groups (asg) only",
+            choices=("ec2", "ecs", "asg"),
+        ),
         Arg(("--cluster",), help="ECS clusters by name or ARN; default: all", nargs="+", action="extend", metavar="C"),
         Arg(("--aws-conn-id",), help="An Airflow connection (default: aws_default)", default="aws_default"),
         Arg(("--deployment",), help="Whose launches are ours (default: this Airflow's own, `deployment` prints it)"),

@@ -12,6 +12,7 @@ TransientError
     ├── Stopped                   someone else ended it                     fail
     ├── Overdue                   outlived its deadline and was stopped     Airflow's default
     └── Lost                      gone without a receipt                    Airflow's default
+        └── Unverified            it ended by itself, nobody knows how      fail: it may have done its work
 
 A message names the launch, what was seen, and what to do next.
 """
@@ -68,3 +69,7 @@ class Overdue(RunError):
 
 class Lost(RunError):
     """It is gone and left no receipt: nobody can say how the job ended."""
+
+
+class Unverified(Lost):
+    """It shut itself down, as it does when all is well; whether its job did its work nobody can say."""

@@ -55,8 +55,10 @@ def get_provider_info() -> dict[str, Any]:
         "package-name": "airflow-transient",
         "name": "Transient compute",
         "description": "Borrow compute from a DAG: machines that end themselves, waited for and judged honestly.",
+        "notifications": ["airflow_transient.notifications.report.TransientReport"],
         "cli": ["airflow_transient.cli.get_transient_cli_commands"],
         "extra-links": [
+            "airflow_transient.links.asg.GroupLink",
             "airflow_transient.links.ec2.InstanceLink",
             "airflow_transient.links.ec2.LogLink",
             "airflow_transient.links.ecs.TasksLink",

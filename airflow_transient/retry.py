@@ -19,6 +19,7 @@ DECISIONS: dict[type[BaseException], RetryDecision] = {
     errors.CapacityError: RetryDecision.retry(timedelta(minutes=5), "no room now: later"),
     errors.JobFailed: RetryDecision.fail("the job itself failed: give your own retry_policy to repeat it"),
     errors.Interrupted: RetryDecision.retry(timedelta(seconds=10), "AWS took the machine back: soon"),
+    errors.Unverified: RetryDecision.fail("it may well have done its work: a person decides"),
     errors.Stopped: RetryDecision.fail("somebody stopped it on purpose"),
     KeyboardInterrupt: RetryDecision.fail("Ctrl-C in a test run"),
 }

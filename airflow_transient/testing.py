@@ -15,6 +15,7 @@ from typing import Any
 
 from airflow_transient.aws.ecs import TOKEN_LIFE
 from airflow_transient.aws.launcher import Refused, Stop
+from airflow_transient.core.asg import requests as asg
 from airflow_transient.core.cadence import Looked
 from airflow_transient.core.ec2 import requests as ec2
 from airflow_transient.core.ec2.judging import Ec2Sighting
@@ -109,7 +110,7 @@ class FakeLauncher:
             seen = self.members.get(member)
             if seen and seen.phase is not Phase.ENDED:
                 self._change(member, phase=Phase.ENDED, stopped_by=why, **self._stopped)
-            elif seen and self.kind == "ec2":
+            elif seen and self.kind != "ecs":
                 self._change(member, state="terminated")
 
     _stopped: dict[str, Any] = {"state": "terminated", "reason": "Client.UserInitiatedShutdown"}  # noqa: RUF012
@@ -208,3 +209,18 @@ class FakeEcsLauncher(FakeLauncher):
         self._change(
             member, phase=Phase.ENDED, state="STOPPED", reason="TaskFailedToStart", detail=why, started=None, ended=at
         )
+
+
+class FakeGroupLauncher(FakeLauncher):
+    """Machines that an Auto Scaling group has started and let go; of the group itself nothing is to be seen."""
+
+    kind = "asg"
+
+    def prepare(self, spec: Any, key: LaunchKey, pool: Pool, now: datetime, so_far: Launch | None = None) -> Request:
+        draft = asg.draft(spec, key, self.region, now, so_far or "nonce")
+        return Request(draft, pool, key.token, spec.count - len(draft.ids), {"group": spec.group})
+
+    def shut_down(self, member: str, at: datetime | None = None) -> None:
+        """It shut itself down, and reported nothing."""
+        reason = "Client.InstanceInitiatedShutdown"
+        self._change(member, phase=Phase.ENDED, state="terminated", reason=reason, ended=at)

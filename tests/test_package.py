@@ -27,11 +27,11 @@ BELOW_OPERATORS = {"triggers", "links", "retry", "notifications", *BELOW_TRIGGER
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "core": {"errors"},
-    "aws": {"core", "errors"},
+    "aws": {"core", "errors", "worker"},  # whose messages are read and written in one place
     "hooks": BELOW_HOOKS,
     "links": {"core", "errors"},
     "retry": {"errors"},
-    "notifications": BELOW_TRIGGERS,
+    "notifications": {"links", *BELOW_TRIGGERS},
     "triggers": BELOW_TRIGGERS,
     "operators": BELOW_OPERATORS,
     "sensors": BELOW_OPERATORS,
@@ -43,6 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "provider": set(),
     "testing": BELOW_HOOKS,
     "guest": set(),
+    "worker": set(),
     "localcloud": {"core", "errors"},
     "__init__": set(),
 }
@@ -54,16 +55,33 @@ NOT_IN_CORE = {
     *("time", "urllib", "uuid", "warnings"),
 }
 CLOCKS = {"now", "utcnow", "today"}
-PARSE_TIME_ROOMS = {"operators", "sensors", "timetables", "triggers", "links", "hooks", "retry", "plugin"}
+PARSE_TIME_ROOMS = {
+    *("operators", "sensors", "timetables", "triggers", "links", "hooks", "notifications", "retry", "plugin"),
+}
 
 PUBLIC = [
+    "airflow_transient.operators.asg.AutoScalingBurstOperator",
+    "airflow_transient.operators.batch.EcsQueueWorkersOperator",
+    "airflow_transient.operators.batch.EnqueueFilesOperator",
+    "airflow_transient.operators.batch.QueueWorkersOperator",
     "airflow_transient.operators.ec2.TransientEc2Operator",
+    "airflow_transient.operators.ecs.EcsBurstOperator",
+    "airflow_transient.operators.images.BakeImageOperator",
     "airflow_transient.errors.TransientError",
+    "airflow_transient.jobs.JobDocument",
+    "airflow_transient.jobs.JobStore",
+    "airflow_transient.jobs.build_dags",
     "airflow_transient.localcloud.LocalCloud",
+    "airflow_transient.notifications.report.TransientReport",
     "airflow_transient.retry.transient_retry_policy",
     "airflow_transient.sensors.sqs.SqsDepthSensor",
+    "airflow_transient.testing.FakeEcsLauncher",
     "airflow_transient.testing.FakeLauncher",
+    "airflow_transient.timetables.cron.EightFieldCronTimetable",
     "airflow_transient.triggers.sqs.SqsDepthEventTrigger",
+    "airflow_transient.worker.Job",
+    "airflow_transient.worker.read_message",
+    "airflow_transient.worker.write_message",
 ]
 
 #: error -> its parent, as errors.py draws them.
@@ -79,6 +97,7 @@ ERRORS = {
     "Stopped": "RunError",
     "Overdue": "RunError",
     "Lost": "RunError",
+    "Unverified": "Lost",
 }
 
 
@@ -178,14 +197,14 @@ def test_core_is_told_the_time(module: Module) -> None:
 
 @every_module
 def test_only_some_rooms_know_airflow(module: Module) -> None:
-    without = {"errors", "core", "aws", "guest", "localcloud", "provider"}
+    without = {"errors", "core", "aws", "guest", "localcloud", "provider", "worker"}
     assert module.room not in without or "airflow" not in {seen.top for seen in module.imports()}
 
 
 @every_module
 def test_only_hands_know_botocore(module: Module) -> None:
     """hooks turn a connection into clients, by Airflow's own hook; everyone else is handed a launcher."""
-    knowing = {"aws", "hooks", "localcloud", "guest"}  # the guest's is whatever its image holds
+    knowing = {"aws", "hooks", "localcloud", "guest", "worker"}  # the last two's is whatever their image holds
     assert module.room in knowing or not {"boto3", "botocore"} & {seen.top for seen in module.imports()}
 
 

@@ -65,6 +65,15 @@ def tail(client: ClientFactory, launch: Launch, task: str) -> tuple[str, ...]:
     return tuple(line for place in (launch.ecs.logs if launch.ecs else ()) for line in _tail_of(client, place, task))
 
 
+def last_lines(client: ClientFactory, place: LogPlace, task: str) -> tuple[str, ...]:
+    """The last lines of one container of one task; none where they cannot be read."""
+    try:
+        events = _events(client, place, task, limit=TAIL_LINES, startFromHead=False)["events"]
+    except _FAILURES:
+        return ()
+    return tuple(event["message"].rstrip() for event in events)
+
+
 def _tail_of(client: ClientFactory, place: LogPlace, task: str) -> tuple[str, ...]:
     title = f"--- the last lines of {place.container} ({place.group}, {place.stream(task)}):"
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -20,7 +20,6 @@ from airflow_transient.core.cadence import Looked
 from airflow_transient.core.ec2 import bootscript, requests
 from airflow_transient.core.ec2.bootscript import Boot, ReportForm
 from airflow_transient.core.ec2.judging import Ec2Sighting
-from airflow_transient.core.ec2.requests import Resolved
 from airflow_transient.core.ec2.spec import Ec2Spec
 from airflow_transient.core.fallback import CALL_ITSELF, Scope
 from airflow_transient.core.launch import BY_REQUEST, Launch, LaunchKey
@@ -64,14 +63,19 @@ class Ec2Launcher:
         resolved = resolve(self._client, spec)
         draft = requests.draft(spec, key, region, now, so_far or secrets.token_hex(8))
         arguments = requests.run_instances(spec, key, resolved, pool, draft)
+        user_data, reporting = self.boot_data(spec, key, draft)
+        told = ("the launch template's user data is replaced by the boot script",) * resolved.replaces_user_data
+        warnings = told + reporting + egress.warning(self._client, spec, pool)
+        return Request(draft, pool, key.token, arguments["MaxCount"], arguments, user_data, warnings)
+
+    def boot_data(self, spec: Ec2Spec, key: LaunchKey, draft: Launch) -> tuple[str, tuple[str, ...]]:
+        """User data in base64, and what to warn of; the way that reports will go has been tried."""
         box = box_of(self._client, draft)
         form = box.form(spec.lifetime) if box else None
-        data = self._user_data(spec, Boot(draft.token, draft.nonce, region, form, len(draft.ids)), box)
+        data = self._user_data(spec, Boot(draft.token, draft.nonce, draft.region, form, len(draft.ids)), box)
         if box and form:
             box.preflight(form, {**draft.to_dict(), "owner": str(key.owner)})
-        warnings = self._warnings(spec, form, resolved) + egress.warning(self._client, spec, pool)
-        user_data = base64.b64encode(data).decode()
-        return Request(draft, pool, key.token, arguments["MaxCount"], arguments, user_data, warnings)
+        return base64.b64encode(data).decode(), self._reporting_warnings(spec, form)
 
     def _region(self) -> str:
         with launcher.said_plainly("a client for EC2"):
@@ -86,10 +90,6 @@ class Ec2Launcher:
             raise bootscript.too_long(script)
         stub = bootscript.stub_script(spec, boot, box.keep_script(script, spec.lifetime))
         return stub.encode()
-
-    def _warnings(self, spec: Ec2Spec, form: ReportForm | None, resolved: Resolved) -> tuple[str, ...]:
-        told = ("the launch template's user data is replaced by the boot script",) * resolved.replaces_user_data
-        return told + self._reporting_warnings(spec, form)
 
     def _reporting_warnings(self, spec: Ec2Spec, form: ReportForm | None) -> tuple[str, ...]:
         if form is None:
@@ -160,6 +160,10 @@ class Ec2Launcher:
 
     def observe_all(self, launches: Sequence[Launch], now: datetime) -> Looked[tuple[Ec2Sighting, ...]]:
         return self._looks.observe_all(launches, now)
+
+    def instances(self, ids: tuple[str, ...]) -> Iterable[dict[str, Any]]:
+        """As EC2 tells them. Raises what the call raises."""
+        return self._looks.instances(ids)
 
     def explain(self, launch: Launch, member: str) -> tuple[str, ...]:
         return self._left.explain(launch, member)

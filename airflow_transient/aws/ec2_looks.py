@@ -14,8 +14,9 @@ from airflow_transient.aws.ec2_leavings import Leavings, Start, is_last
 from airflow_transient.aws.found import tags_of
 from airflow_transient.aws.launcher import FAILURES, ClientFactory, looked, scope_of_error, side_by_side, words_of
 from airflow_transient.core.cadence import Looked
-from airflow_transient.core.ec2.judging import Ec2Sighting, judge_member
+from airflow_transient.core.ec2.judging import Ec2Sighting
 from airflow_transient.core.fallback import Scope
+from airflow_transient.core.judging import ended_members
 from airflow_transient.core.launch import STOPPED_BY, Launch
 from airflow_transient.core.verdict import Phase
 from airflow_transient.errors import LaunchError
@@ -69,6 +70,7 @@ class Looks:
         self._ends: dict[Key, Ec2Sighting] = {}
         self._read_at: dict[Key, datetime] = {}
         self._first_read: dict[Key, datetime] = {}
+        self._addresses: dict[Key, str] = {}
 
     def observe(self, launch: Launch, now: datetime) -> tuple[Ec2Sighting, ...]:
         return self.observe_all((launch,), now).answers[0]
@@ -96,8 +98,8 @@ class Looks:
             return unseen, scope_of_error(error)
 
     def _forget_the_oldest(self) -> None:
-        remembered: tuple[dict[Key, Any], ...] = (self._starts, self._ends, self._read_at, self._first_read)
-        for each in remembered:
+        read: tuple[dict[Key, Any], ...] = (self._starts, self._ends, self._read_at, self._first_read)
+        for each in (*read, self._addresses):
             for key in list(each)[: max(0, len(each) - REMEMBERED)]:
                 del each[key]
 
@@ -170,7 +172,7 @@ class Looks:
         """Whether it would be a verdict, were it alone. What cannot be judged says so where it is waited for."""
         dated = end if end.ended or end.absent else replace(end, ended=self._first_read[_key(launch, end.member)])
         try:
-            return judge_member(launch, dated, now) is not None
+            return bool(ended_members(launch, (dated,), now))
         except Exception:
             return False
 
@@ -189,8 +191,9 @@ class Looks:
         instance, key = shown.get(member), _key(launch, member)
         end = read.get(key) or self._ends.get(key)
         if instance is None or isinstance(instance, Ec2Sighting):  # "absent" is only said of what was looked for
-            return end or instance or _in_turn(member)
+            return replace(end or instance or _in_turn(member), public_ip=self._addresses.get(key))
         phase, common = PHASES.get(instance["State"]["Name"], Phase.UNKNOWN), _common(instance)
+        common["public_ip"] = self._address(key, instance)
         if phase is Phase.ENDED:
             self._starts.pop(key, None)
             return replace(end if end and not end.absent else _in_turn(member), **common)
@@ -199,6 +202,12 @@ class Looks:
         told = self._starts[key]
         seen = Ec2Sighting(member, phase, started=told.started, receipt=told.held, **common)
         return replace(seen, boot_evidence=told.boot_evidence, note=told.note)
+
+    def _address(self, key: Key, instance: Mapping[str, Any]) -> str | None:
+        """Its public address, also after its end, when EC2 tells it no more."""
+        if address := instance.get("PublicIpAddress"):
+            self._addresses[key] = address
+        return self._addresses.get(key)
 
 
 def _common(instance: dict[str, Any]) -> dict[str, Any]:

@@ -11,10 +11,13 @@ from typing import Any, Protocol, TypeVar
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
     NoCredentialsError,
     NoRegionError,
     ParamValidationError,
     PartialCredentialsError,
+    ProxyConnectionError,
 )
 from botocore.parsers import ResponseParserError
 
@@ -29,6 +32,8 @@ from airflow_transient.errors import AccessError, LaunchError, SpecError, Transi
 #: What a call to AWS may raise: an error it answered with, one of botocore's own, or an answer that is none of AWS's,
 #: such as a proxy's page.
 FAILURES = (ClientError, BotoCoreError, ResponseParserError)
+#: Nobody was there: as in a network without a route to this service.
+UNREACHABLE = (EndpointConnectionError, ConnectTimeoutError, ProxyConnectionError)
 
 #: client("ec2") or client("s3", region_name="eu-west-1", signature_version="s3v4"): a boto3 client of one connection.
 ClientFactory = Callable[..., Any]

@@ -160,6 +160,21 @@ class Reader:
         return depths
 
 
+def url_of(client: ClientFactory, sqs: Any, address: Address) -> str:
+    """Where to send to; the URL itself where the author named that, which nobody has looked at then."""
+    if address.url:
+        return address.url
+    with _missing_said(client, sqs, address):
+        return _find(sqs, address)
+
+
+@contextmanager
+def queue_said(action: str, client: ClientFactory, sqs: Any, address: Address) -> Iterator[None]:
+    """Turn what AWS answers to whoever uses a queue into our tree; that there is none, too."""
+    with _missing_said(client, sqs, address), _plainly(action, address):
+        yield
+
+
 def _client(client: ClientFactory, service: str, address: Address) -> Any:
     return client(service, region_name=address.region) if address.region else client(service)
 

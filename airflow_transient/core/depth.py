@@ -47,10 +47,11 @@ class Depth:
 
 @dataclass(frozen=True)
 class Unread:
-    """A queue that could not be read. Nothing is launched on a guess."""
+    """A queue that could not be read. Nothing is launched on a guess. `gone`: there is no such queue."""
 
     queue: str
     why: str
+    gone: bool = False
 
     def __str__(self) -> str:
         return f"{self.queue} could not be read: {self.why}"

@@ -67,7 +67,7 @@ class Intent:
 
     Of a burst: how many were `wanted` when it was sized; the `pool` that took members last; those that have `ended`,
     written down before AWS forgets them, while `launch` holds what is still waited for; and how many `rounds` of
-    replacements there were.
+    replacements there were. `kept`: what one kind of launch writes down of its own, as JSON.
     """
 
     launch_id: str
@@ -84,6 +84,7 @@ class Intent:
     pool: Pool | None = None
     ended: tuple[Member, ...] = ()
     rounds: int = 0
+    kept: Mapping[str, Any] | None = None
 
     def next_move(self, max_tries: int) -> Move:
         same, cleared = NEXT[self.state]
@@ -148,6 +149,12 @@ class Intent:
         terms = replace(self.launch.ecs, need=max(0, need - before), wanted=next_one.to_place)
         return replace(next_one, launch=replace(self.launch, ecs=terms))
 
+    def grown(self, count: int) -> Intent:
+        """So many more beside those that live."""
+        live = len(self.launch.ids) if self.launch else 0
+        over = sum(m.missed is None for m in self.ended)
+        return replace(self, state=State.DRAWN, wanted=over + live + count, refusals=())
+
     def slim(self) -> Intent:
         """Without what jobs handed back, and without member by member, where that is too much for the store."""
         if not self.verdict:
@@ -174,6 +181,7 @@ class Intent:
             "pool": _pool_words(self.pool) if self.pool else None,
             "ended": shortened(self.ended) if self.ended else None,
             "rounds": self.rounds,
+            "kept": dict(self.kept) if self.kept else None,
             "request": self.request.to_dict() if self.request else None,
             "launch": self.launch.to_dict() if self.launch else None,
             "verdict": dict(self.verdict) if self.verdict else None,
@@ -198,6 +206,7 @@ class Intent:
             pool=Pool(*said["pool"]) if said.get("pool") else None,
             ended=lengthened(said.get("ended")),
             rounds=said.get("rounds", 0),
+            kept=said.get("kept"),
             refusals=tuple(Refusal(Pool(*r["pool"]), Scope(r["scope"]), r["words"]) for r in said.get("refusals", ())),
         )
 

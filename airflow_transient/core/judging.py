@@ -11,8 +11,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from airflow_transient.core.asg import judging as asg
 from airflow_transient.core.ec2 import judging as ec2
 from airflow_transient.core.ecs import judging as ecs
+from airflow_transient.core.images import judging as images
 from airflow_transient.core.launch import Launch
 from airflow_transient.core.verdict import Member, Phase, Sighting, Verdict
 
@@ -39,6 +41,15 @@ class Rules:
 RULES: dict[str, Rules] = {
     "ec2": Rules(ec2.Ec2Sighting, ec2.judge_member, ec2.to_stop, ec2.in_words, hands_on=False, stopped="terminated"),
     "ecs": Rules(ecs.EcsSighting, ecs.judge_member, ecs.to_stop, ecs.in_words, hands_on=True, stopped="stopped"),
+    "asg": Rules(ec2.Ec2Sighting, asg.judge_member, asg.to_stop, asg.in_words, hands_on=False, stopped="terminated"),
+    "image": Rules(
+        images.ImageSighting,
+        images.judge_member,
+        images.to_stop,
+        images.in_words,
+        hands_on=False,
+        stopped="called off",
+    ),
 }
 
 

@@ -10,12 +10,16 @@ from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from airflow_transient.core.asg.terms import GroupTerms
 from airflow_transient.core.ecs.terms import Terms
+from airflow_transient.core.images.plan import Plan, is_image
 
 #: Why a launch was stopped, as its members' tags tell whoever looks next, with Airflow or without.
 BY_REQUEST, AT_DEADLINE, NEVER_BOOTED, CALLED_OFF = "request", "deadline", "never-booted", "called-off"
 #: By somebody who wanted no other in its place: unlike after BY_REQUEST, a next try tells that and launches nothing.
 BY_PERSON = "person"
+#: Had ended by itself, and was only stopped: whoever looks next sees how it ended, and not that we swept it away.
+SWEPT = "swept"
 
 #: The tags that make a launch findable without Airflow; keys are read by the reaper and by people.
 TAG_PREFIX = "transient:"
@@ -82,7 +86,8 @@ class Launch:
 
     `token` is launch id and generation; `ids` are in the order of TRANSIENT_INDEX. `receipts` is an s3:// prefix, or
     None when the console is the only channel. `hold_seconds`: how long a failed machine stays up to be looked at.
-    `ecs`: what a launch of ECS tasks is watched and judged by.
+    `ecs`: what a launch of ECS tasks is watched and judged by; `image`: what image a builder's launch is for;
+    `group`: what one through an Auto Scaling group is watched and judged by.
     """
 
     kind: str
@@ -96,12 +101,16 @@ class Launch:
     receipts: str | None = None
     hold_seconds: int = 0
     ecs: Terms | None = None
+    image: Plan | None = None
+    group: GroupTerms | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready: moments as ISO 8601, ids as a list."""
         said = asdict(self)
         said["ids"] = list(self.ids)
         said["ecs"] = self.ecs.to_dict() if self.ecs else None
+        said["image"] = self.image.to_dict() if self.image else None
+        said["group"] = self.group.to_dict() if self.group else None
         for name in ("requested_at", "boot_by", "deadline"):
             said[name] = getattr(self, name).isoformat()
         return said
@@ -114,12 +123,23 @@ class Launch:
             known[name] = datetime.fromisoformat(known[name])
         known["ids"] = tuple(known["ids"])
         known["ecs"] = Terms.from_dict(known["ecs"]) if known.get("ecs") else None
+        known["image"] = Plan.from_dict(known["image"]) if known.get("image") else None
+        known["group"] = GroupTerms.from_dict(known["group"]) if known.get("group") else None
         return cls(**known)
 
     @property
     def asked_at(self) -> datetime:
         """When the last attempt was made."""
+        if self.group:
+            return self.boot_by - timedelta(seconds=self.group.boot_seconds)
         return self.boot_by - timedelta(seconds=self.ecs.start_seconds) if self.ecs else self.requested_at
+
+    @property
+    def made_of(self) -> str:
+        """What AWS shows of it: instances ("ec2"), also where a group has started them or an image is made of them, or
+        tasks ("ecs"), or images."""
+        builder = self.kind == "image" and not any(map(is_image, self.ids))
+        return "ec2" if self.group or builder else self.kind
 
     def with_ids(self, ids: tuple[str, ...]) -> Launch:
         return replace(self, ids=ids)

@@ -21,6 +21,8 @@ DEADLINE, HOLD = TAG_PREFIX + "deadline", TAG_PREFIX + "hold-until"
 KEEP = TAG_PREFIX + "keep"
 #: In the launch call of what nobody is to wait for: any value. Then its task's end says nothing, its deadline all.
 UNATTENDED = TAG_PREFIX + "unattended"
+#: In the launch call of a machine that stops because an image is made of it: while its task waits, stopped is well.
+BUILDER = TAG_PREFIX + "image-builder"
 #: The first pass leaves this on what nobody waits for: the epoch second.
 ORPHAN_SINCE = TAG_PREFIX + "orphan-since"
 
@@ -94,6 +96,7 @@ class Act(str, Enum):
     TERMINATE = "terminate"
     STOP = "stop"
     DELETE = "delete"
+    GIVE_BACK = "give back"
 
 
 #: AWS's words for the end of each kind.
@@ -236,7 +239,7 @@ def _of_another(case: Case) -> Decision | None:
 
 def _stopped(case: Case) -> Decision | None:
     """Stopped is not ended: its volumes are billed, and it can start again. No mark tells its task that it was us."""
-    if case.found.state not in ("stopping", "stopped"):
+    if case.found.state not in ("stopping", "stopped") or BUILDER in case.found.tags:
         return None
     return case.suspect(f"{case.found.state}, not terminated")
 

@@ -16,7 +16,7 @@ from airflow_transient.core.sources import OVER, Resource, Task, short
 
 #: So many ids are told of a launch.
 IDS_TOLD = 5
-UNITS = {"ec2": "instance", "ecs": "task"}
+UNITS = {"ec2": "instance", "ecs": "task", "asg": "instance"}
 
 #: EC2's state -> in words; ECS's words are those of its judging.
 STATES: dict[str, str] = STATES_IN_WORDS | {

@@ -81,7 +81,7 @@ class Look:
 
     def covers(self, launch: Launch) -> bool:
         """Whether this is where the launch is, if it is in this connection's account."""
-        if (self.place.kind, self.place.region) != (launch.kind, launch.region):
+        if (self.place.kind, self.place.region) != (launch.made_of, launch.region):
             return False
         return launch.ecs is None or short(launch.ecs.cluster) == short(self.place.cluster)
 

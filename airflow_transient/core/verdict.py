@@ -40,6 +40,7 @@ class Outcome(str, Enum):
     CALLED_OFF = "called off"
     OVERDUE = "overdue"
     LOST = "lost"
+    UNVERIFIED = "ended-unverified"
 
 
 ERRORS: dict[Outcome, type[errors.RunError]] = {
@@ -50,6 +51,7 @@ ERRORS: dict[Outcome, type[errors.RunError]] = {
     Outcome.CALLED_OFF: errors.Stopped,
     Outcome.OVERDUE: errors.Overdue,
     Outcome.LOST: errors.Lost,
+    Outcome.UNVERIFIED: errors.Unverified,
 }
 
 #: Worst first: the outcome of a launch is the worst of its members'. What was called off was so for another's sake.
@@ -60,6 +62,7 @@ SEVERITY = (
     Outcome.FAILED,
     Outcome.BOOT_FAILED,
     Outcome.INTERRUPTED,
+    Outcome.UNVERIFIED,
     Outcome.CALLED_OFF,
     Outcome.SUCCEEDED,
 )
@@ -81,16 +84,27 @@ WHAT_NEXT: dict[Outcome, str] = {
     Outcome.CALLED_OFF: "It was stopped because another member had failed.",
     Outcome.OVERDUE: "Raise max_runtime, or find out what the job was waiting for.",
     Outcome.LOST: "Nobody can say how the job ended.",
+    Outcome.UNVERIFIED: (
+        "Nobody can say how the job ended: give command or script, which leaves a receipt, or trust_shutdown=True."
+    ),
 }
 #: What one kind of launch has to add to that.
 WHAT_NEXT_FOR: dict[tuple[str, Outcome], str] = {
     ("ec2", Outcome.BOOT_FAILED): (
         "Read the console: the image, its cloud-init or a limit of the account kept it from the job."
     ),
+    ("asg", Outcome.BOOT_FAILED): (
+        "Read the console: the group's image, its cloud-init or a limit of the account kept it from the job."
+    ),
     ("ec2", Outcome.LOST): "Nobody can say how the job ended: give `results`, so that it can leave a receipt.",
+    ("image", Outcome.BOOT_FAILED): (
+        "Read the console: the base image, its cloud-init or a limit of the account kept it from the script."
+    ),
+    ("image", Outcome.LOST): "Nothing is left of it; another try builds anew.",
+    ("image", Outcome.OVERDUE): "Raise max_runtime or image_timeout, or find out what it was waiting for.",
 }
 #: The kinds whose jobs leave receipts, and may hand back a result with them.
-REPORTING = frozenset({"ec2"})
+REPORTING = frozenset({"ec2", "asg"})
 
 
 @dataclass(frozen=True)
@@ -136,6 +150,7 @@ class Member:
     result: Any = None
     result_error: str | None = None
     instance_type: str | None = None
+    public_ip: str | None = None
     capacity: str | None = None
     exit_codes: Mapping[str, int | None] | None = None
     missed: Scope | None = None
@@ -145,7 +160,7 @@ class Member:
         for name in ("launched", "started", "ended"):
             moment = getattr(self, name)
             said[name] = moment.isoformat() if moment else None
-        for name in ("instance_type", "capacity", "exit_codes", "missed"):
+        for name in ("instance_type", "public_ip", "capacity", "exit_codes", "missed"):
             if said[name] is None:
                 del said[name]
         if self.result_error:
@@ -281,12 +296,13 @@ def _tally(codes: Iterable[int | None]) -> dict[str, int]:
 
 
 def _in_short(member: Member) -> dict[str, Any]:
-    return {
+    said = {
         "id": member.id,
         "outcome": member.outcome.value,
         "exit_code": member.exit_code,
         "evidence": member.evidence,
     }
+    return said | ({"public_ip": member.public_ip} if member.public_ip else {})
 
 
 def killed(sightings: Iterable[Sighting]) -> bool:

@@ -28,10 +28,13 @@ def launched_in_words(launch: Launch) -> str:
 
 def _where(launch: Launch) -> str:
     cluster = f"cluster {launch.ecs.cluster}, " if launch.ecs else ""
-    return f"{cluster}{launch.region} as {launch.token}"
+    group = f"group {launch.group.name}, " if launch.group else ""
+    return f"{cluster}{group}{launch.region} as {launch.token}"
 
 
 def _report(launch: Launch) -> str:
+    if launch.group and not launch.group.reports:
+        return ", without receipts: the user data of the group's own template runs"
     return f", receipts under {launch.receipts}" if launch.receipts else ", receipts on the console only"
 
 

@@ -94,7 +94,8 @@ command -v aws >/dev/null && exec timeout "$limit" aws s3 cp --only-show-errors 
 exit 1
 END
 chmod 700 "$X/put"
-put() { TRANSIENT_PUT_LIMIT=25 "$X/put" "$2" "$1"; }
+P=$X/put
+put() { TRANSIENT_PUT_LIMIT=25 /bin/bash "$P" "$2" "$1"; }
 
 # receipt PHASE [MORE]
 receipt() {
@@ -111,7 +112,7 @@ STARTED=
 NOTE=
 finish() {
   trap '' TERM INT HUP EXIT
-  local code=${CODE:-$1} cause=exit signal= phase=end more tail
+  local code=${CODE:-$1} cause=exit signal= phase=end more tail bytes
   # Written by systemd when the unit ended: its result, how, and the exit status or the signal's name.
   if [ -s "$D/ended" ]; then
     read -r result how status state <"$D/ended"
@@ -130,13 +131,19 @@ finish() {
   { [ "${state-}" = stopping ] || stopping; } && phase=cut
   [ -n "$NOTE" ] && cause=setup
   [ -e "$D/overdue" ] && { cause=overdue; phase=end; }
-  more=$(printf ',"cause":"%s","ended":"%s","log_bytes":%d' "$cause" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$(stat -c %s "$LOG")")
+  [ -n "${SENDER-}" ] && kill "$SENDER" 2>/dev/null
+  bytes=$(stat -c %s "$LOG")
+  eval "$CLEAN"
+  if [ -n "$CLEAN" ] && [ "$code" = 0 ] && [ $cause = exit ] && ! clean >"$D/cleaned" 2>&1; then
+    NOTE="the disk could not be cleaned for its image: $(tail -n 1 "$D/cleaned" | tr -d '"\\' | tr -c '[:print:]' ' ' | cut -c 1-200)"
+    cause=setup code=125
+  fi
+  more=$(printf ',"cause":"%s","ended":"%s","log_bytes":%d' "$cause" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$bytes")
   [ -n "$code" ] && more="$more,\"exit_code\":$code"
   [ -n "$signal" ] && more="$more,\"signal\":\"$signal\""
   [ -n "$STARTED" ] && more="$more,\"started\":\"$STARTED\""
   [ -n "$NOTE" ] && more="$more,\"note\":\"$NOTE\""
   [ -e "$D/result.json" ] && more="$more,\"result_bytes\":$(stat -c %s "$D/result.json")"
-  [ -n "${SENDER-}" ] && kill "$SENDER" 2>/dev/null
   # The console first: uploads may take their time. The network of a machine that is being cut down may go at any
   # moment: then the shortest report goes first.
   receipt $phase "$more" >"$D/receipt"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 DEFAULT_CONN_ID = "aws_default"
 #: Services whose calls we repeat ourselves.
-ASKED_AGAIN = ("ec2", "ecs", "sqs", "logs")
+ASKED_AGAIN = ("ec2", "ecs", "sqs", "logs", "autoscaling")
 
 #: botocore's own are a minute each and five tries: where nobody answers, a look would stand still for that long.
 PATIENCE = {"connect_timeout": 10, "read_timeout": 30, "retries": {"mode": "standard", "total_max_attempts": 3}}
@@ -106,6 +106,14 @@ class TransientHook:
         _pace_as_configured()
         if kind == "ecs":
             return EcsLauncher(self.client)
+        if kind == "image":
+            from airflow_transient.aws.images import ImageLauncher
+
+            return ImageLauncher(self.client, self.signing_life)
+        if kind == "asg":
+            from airflow_transient.aws.asg import AsgLauncher
+
+            return AsgLauncher(self.client, self.signing_life)
         return Ec2Launcher(self.client, self.signing_life)
 
 

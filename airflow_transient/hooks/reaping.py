@@ -38,7 +38,7 @@ def reap_in_task(
     :param regions: none, or None among them: the connection's own.
     :param dry_run: say what would be done, and do nothing.
     :param aws_conn_id: see `TransientHook`.
-    :param only: ``"ec2"`` or ``"ecs"``; default: both.
+    :param only: ``"ec2"``, ``"ecs"`` or ``"asg"`` (borrowed Auto Scaling groups); default: all.
     :param clusters: ECS clusters by name, looked for in every region, or by ARN; none: every cluster.
     """
     ask = asking(_answer_of_api, believe_gone=True)

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 from airflow_transient.core.ec2.spec import Ec2Spec
-from airflow_transient.errors import SpecError
 from airflow_transient.links.ec2 import InstanceLink, LogLink
+from airflow_transient.operators.files import script_text
 from airflow_transient.operators.launch import LaunchOperator
 from airflow_transient.operators.literals import all_plain, is_kept
-
-_SCRIPT_FILES = (".sh", ".py")
 
 
 class TransientEc2Operator(LaunchOperator):
@@ -165,20 +162,4 @@ class TransientEc2Operator(LaunchOperator):
         return Ec2Spec.of(**all_plain(words | {"script": self._script_text()}))
 
     def _script_text(self) -> Any:
-        """A path is read here and not through `template_ext`, which would apply to every templated string."""
-        named: Any = self.script
-        if self._script_is_text or not _is_path(named):
-            return named
-        dag = self.get_dag()
-        folder = Path(dag.fileloc).parent if dag and dag.fileloc else Path.cwd()
-        path = folder / named.strip()
-        try:
-            return path.read_text(encoding="utf-8")
-        except OSError as error:
-            raise SpecError(f"script {named!r} cannot be read: {error.strerror} ({path})") from error
-        except UnicodeDecodeError as error:
-            raise SpecError(f"script {named!r} is not UTF-8 text: {error}") from error
-
-
-def _is_path(named: Any) -> bool:
-    return isinstance(named, str) and "\n" not in named.strip() and named.strip().endswith(_SCRIPT_FILES)
+        return script_text(self.script, self._script_is_text, self.get_dag())

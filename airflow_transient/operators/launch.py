@@ -236,15 +236,12 @@ class LaunchOperator(BaseOperator):
         return dict(intent.verdict)
 
     def _launch(self, spec: Any, journal: Journal, launcher: Launcher, intent: Intent) -> Launch:
-        from airflow_transient.aws.placing import Placing
-
         # Asked for and without an answer, it is asked again, though a part may have come from elsewhere.
         if intent.launch and intent.state is State.PLACED:
             self.log.info("adopted %s, launched by an earlier try", in_short(intent.launch.ids))
             return intent.launch
-        placing = Placing(journal.owner, journal.try_number, journal.write, self.log.warning, _now)
         try:
-            launch = placing.place(launcher, spec, intent)
+            launch = self._place(spec, journal, launcher, intent)
         except (SpecError, LaunchError) as error:
             # After these two no try follows, and a part may have come before the refusal.
             if journal.last_try or isinstance(error, SpecError | AccessError):
@@ -252,6 +249,12 @@ class LaunchOperator(BaseOperator):
             raise
         self.log.info("%s", launched_in_words(launch))
         return launch
+
+    def _place(self, spec: Any, journal: Journal, launcher: Launcher, intent: Intent) -> Launch:
+        from airflow_transient.aws.placing import Placing
+
+        placing = Placing(journal.owner, journal.try_number, journal.write, self.log.warning, _now)
+        return placing.place(launcher, spec, intent)
 
     def _arm_kill_schedule(self, spec: Any, launch: Launch) -> None:
         """One more guard, and not the only one: where it cannot be armed that is said, and the launch goes on."""

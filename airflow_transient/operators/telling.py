@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from airflow_transient.core.images.requests import seen_as_machine
 from airflow_transient.core.verdict import Outcome
 from airflow_transient.core.words import ended_in_words
 from airflow_transient.links.launch import LAUNCH_KEY, VERDICT_KEY
@@ -30,7 +31,17 @@ def tell(log: Any, launcher: Launcher, launch: Launch, verdict: Verdict, said: d
 def leave(context: Context, launch: Launch, verdict: Verdict, said: dict[str, Any]) -> None:
     """The XComs of a launch that failed: an exception is all that the task itself returns."""
     context["ti"].xcom_push(VERDICT_KEY, {name: said[name] for name in said if name != "members"})
-    context["ti"].xcom_push(LAUNCH_KEY, {**launch.to_dict(), "failed": verdict.worst.id})
+    leave_launch(context, launch, verdict.worst.id)
+
+
+def leave_launch(context: Context, launch: Launch, failed: str | None = None) -> None:
+    """The XCom by which links, page and reports know it: of an image its machine.
+
+    :param failed: the worst of its members, where one failed.
+    """
+    if machine := seen_as_machine(launch):
+        worst = {"failed": failed if failed in machine.ids else machine.ids[0]} if failed else {}
+        context["ti"].xcom_push(LAUNCH_KEY, {**machine.to_dict(), **worst})
 
 
 def lines_of(launcher: Launcher, launch: Launch, verdict: Verdict, said: dict[str, Any]) -> Iterator[str]:

@@ -7,15 +7,15 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_transient.core.words import in_short, stopped_in_words
 from airflow_transient.errors import Stopped
 
 if TYPE_CHECKING:
     from airflow_transient.aws.launcher import Launcher
+    from airflow_transient.aws.watching import Watch
     from airflow_transient.core.launch import Launch
-    from airflow_transient.core.verdict import Verdict
 
 log = logging.getLogger(__name__)
 
@@ -35,12 +35,16 @@ class WorkerWait:
         self._live: tuple[Launcher, Launch] | None = None
         self._killed = False
 
-    def wait(self, launcher: Launcher, launch: Launch, say: Callable[[str], None]) -> Verdict:
-        """Look till it has ended. Raises Stopped where the task was killed, now or while it was being launched."""
+    def wait(self, launcher: Launcher, launch: Launch, say: Callable[[str], None], watch: Watch | None = None) -> Any:
+        """
+        Look till it has ended; the verdict. Raises Stopped where the task was killed, now or while it was launched.
+
+        :param watch: who looks, where its word for the end is another than a verdict.
+        """
         from airflow_transient.aws.watching import Watch
 
         self._live = launcher, launch
-        watch, said = Watch(launcher, launch), None
+        watch, said = watch or Watch(launcher, launch), None
         while not self._killed:
             verdict, words = watch.look(datetime.now(timezone.utc))
             if words != said:

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 #: The XComs of operators/launch.py and operators/ecs.py, which bring all of the SDK.
 LAUNCH_KEY, VERDICT_KEY, SIZE_KEY, RETURN_KEY = "launch", "verdict", "size", "return_value"
 #: Operators whose tasks may not have told yet what they launched.
-LAUNCHING = ("TransientEc2Operator", "EcsBurstOperator", "JobLaunch", "JobWait")
+LAUNCHING = (
+    *("TransientEc2Operator", "EcsBurstOperator", "AutoScalingBurstOperator", "BakeImageOperator"),
+    *("QueueWorkersOperator", "EcsQueueWorkersOperator", "JobLaunch", "JobWait"),
+)
 #: States of a task that launches, or waits.
 ALIVE = ("running", "deferred")
 #: So many tasks are shown; so many of the newest launches tell where to look for what nobody waits for any more.

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from airflow_transient.core.ecs.terms import Terms
+from airflow_transient.core.images.requests import seen_as_machine
 from airflow_transient.core.launch import Launch
 from airflow_transient.core.spec import S3Prefix
 from airflow_transient.errors import SpecError
@@ -39,8 +40,8 @@ def launch_of(stored: Any) -> Launch | None:
     if not isinstance(said, Mapping):
         return None
     try:
-        launch = Launch.from_dict(said)
-        return launch if _is_ours(launch) else None
+        launch = seen_as_machine(Launch.from_dict(said))
+        return launch if launch and _is_ours(launch) else None
     except (AttributeError, KeyError, TypeError, ValueError, SpecError):
         return None
 
@@ -49,9 +50,11 @@ def _is_ours(launch: Launch) -> bool:
     return (
         bool(_TOKEN.fullmatch(launch.token) and _REGION.fullmatch(launch.region))
         and len(launch.ids) <= MOST_IDS
-        and all(_IDS[launch.kind].fullmatch(id) for id in launch.ids)
+        and all(_IDS[launch.made_of].fullmatch(id) for id in launch.ids)
         and (launch.ecs is not None) == (launch.kind == "ecs")
         and (launch.ecs is None or _are_terms(launch.ecs))
+        and (launch.group is not None) == (launch.kind == "asg")
+        and launch.image is None
         and (launch.receipts is None or _are_receipts(launch))
         and None not in (launch.requested_at.tzinfo, launch.boot_by.tzinfo, launch.deadline.tzinfo)
     )

@@ -96,7 +96,7 @@ class _Looker:
             return self._told(f"{verdict['outcome']} ({counts})", "ended", log)
         if ours is None:
             return self._told("not seen: AWS could not be asked", "unknown", log)
-        return self._observed(launch.with_ids(ours[: LOOKED_AT[launch.kind]]), len(ours), log)
+        return self._observed(launch.with_ids(ours[: LOOKED_AT[launch.made_of]]), len(ours), log)
 
     def _told(self, phase: str, state: str, log: Log, **more: Any) -> OneLaunch:
         return OneLaunch(self._task, phase, state, log, tuple(self._said), min(self._read), **more)
@@ -104,7 +104,7 @@ class _Looker:
     def _ours(self, launch: Launch) -> tuple[str, ...] | None:
         """Without what AWS shows as somebody else's; None: it did not say."""
         cluster = launch.ecs.cluster if launch.ecs else None
-        place = Place(launch.kind, launch.region, cluster, self._task.connection)
+        place = Place(launch.made_of, launch.region, cluster, self._task.connection)
         asked = frozenset(launch.ids[:NAMED])
         seen = self._ask(str(place), ("ids", place, asked), partial(ids_at, place, asked))
         if seen and seen.error:
@@ -184,6 +184,6 @@ def state_of(seen: tuple[Sighting, ...]) -> str:
 def why_no_log(launch: Launch) -> str:
     if launch.kind == "ecs" and not (launch.ecs and launch.ecs.logs):
         return "Its containers write to no log that can be read here: awslogs with a stream prefix is."
-    if launch.kind == "ec2" and not launch.receipts:
+    if launch.made_of == "ec2" and not launch.receipts:
         return "It has no `results`, so the console is all there is, and it says nothing yet."
     return "Nothing was written yet, or it cannot be read."

@@ -42,7 +42,7 @@ def _around(connection: Connection, region: str) -> tuple[Place, Place]:
 
 def _of_launches(launches: Iterable[tuple[Launch, Connection]]) -> Iterator[Place]:
     for launch, connection in launches:
-        yield Place(launch.kind, launch.region, launch.ecs.cluster if launch.ecs else None, connection)
+        yield Place(launch.made_of, launch.region, launch.ecs.cluster if launch.ecs else None, connection)
 
 
 def _of_documents(documents: Iterable[JobDocument], own: Mapping[Connection, str]) -> Iterator[Place]:

@@ -11,15 +11,21 @@ from urllib.parse import quote
 from fastapi.responses import JSONResponse, Response
 
 from airflow_transient.core.rows import Row
+from airflow_transient.links.asg import GroupLink
 from airflow_transient.links.ec2 import InstanceLink, LogLink
 from airflow_transient.links.ecs import FailedTaskLink, TaskLogLink, TasksLink
+from airflow_transient.links.launch import LaunchLink
 from airflow_transient.plugin.access import Who, redact
 from airflow_transient.plugin.airflow_rows import job_of
 from airflow_transient.plugin.looking import CALLS, Source, utcnow
 from airflow_transient.plugin.survey import Survey, survey
 
 SOME_PLACES = "Some places could not be asked: an administrator of this Airflow is told which."
-LINKS = {"ec2": (InstanceLink(), LogLink()), "ecs": (TasksLink(), FailedTaskLink(), TaskLogLink())}
+LINKS: dict[str, tuple[LaunchLink, ...]] = {
+    "ec2": (InstanceLink(), LogLink()),
+    "ecs": (TasksLink(), FailedTaskLink(), TaskLogLink()),
+    "asg": (GroupLink(), InstanceLink(), LogLink()),
+}
 
 
 def fresh(body: Mapping[str, Any], status: int = 200) -> Response:

@@ -57,6 +57,13 @@ def make_reader(
     return Reader(connect, question.queues, question.asks_age)
 
 
+def queues_of(aws_conn_id: str | None, region_name: str | None) -> Poll[Asked, Answer]:
+    """The one poll of all waits of this loop for queues of one connection."""
+    at = (aws_conn_id, region_name)
+    hook = of_this_loop(("hook", *at), lambda: TransientHook(*at))
+    return of_this_loop(("queues", *at), lambda: Poll(QueueLook(lambda one: make_reader(*at, one, hook))))
+
+
 class SqsDepthTrigger(BaseTrigger):
     """
     The wait of a SqsDepthSensor. Its one event is a dict with ``outcome``, ``words`` and, when it holds, ``told``.
@@ -128,11 +135,7 @@ class SqsDepthTrigger(BaseTrigger):
                     return ended
 
     def _poll(self) -> Poll[Asked, Answer]:
-        """The one of all waits of this loop for queues of one connection."""
-        at = (self.aws_conn_id, self.region_name)
-        hook = of_this_loop(("hook", *at), lambda: TransientHook(*at))
-
-        return of_this_loop(("queues", *at), lambda: Poll(QueueLook(lambda one: make_reader(*at, one, hook))))
+        return queues_of(self.aws_conn_id, self.region_name)
 
     def _resumed(self, now: datetime) -> Waiting:
         """A new triggerer gets what the worker read, and not what the old triggerer read since."""

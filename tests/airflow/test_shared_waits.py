@@ -60,7 +60,7 @@ def run(act: Any) -> Any:
 @pytest.fixture
 def looks(world: FakeLauncher, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many launches each look was at."""
-    monkeypatch.setattr(poll, "SETTLE", 0.5)  # on a busy machine they take their time to come
+    monkeypatch.setattr(poll, "SETTLE", 2.0)  # on a busy machine they take their time to come
     sizes: list[int] = []
     observe_all = world.observe_all
 

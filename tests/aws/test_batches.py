@@ -23,6 +23,8 @@ from airflow_transient.aws.ecs import EcsLauncher
 from airflow_transient.aws.pacing import Limit, account_of, bucket, read_limits
 from airflow_transient.aws.polling import Followed, LaunchLook, Waited, look_at_lines
 from airflow_transient.aws.watching import Case
+from airflow_transient.core.asg.judging import ITSELF
+from airflow_transient.core.asg.terms import GroupTerms
 from airflow_transient.core.cadence import QUICK, Looked
 from airflow_transient.core.ec2.judging import CONSOLE_DELAY, Ec2Sighting
 from airflow_transient.core.ecs.judging import EcsSighting
@@ -105,6 +107,7 @@ class Cloud:
         self.unreadable: Exception | None = None
         self.silent: Exception | None = None
         self.reason: str | None = None
+        self.address: str | None = None
         self.asked: Counter[str] = Counter()
         self.meta = SimpleNamespace(region_name="eu-west-1", endpoint_url=f"https://ec2-{id(self)}")
 
@@ -119,7 +122,8 @@ class Cloud:
             raise refused[0]
         known = [i for i in ids if i in self.states]
         for start in range(0, len(known), 2):
-            more = {"StateReason": {"Code": self.reason}} if self.reason else {}
+            more: dict[str, Any] = {"StateReason": {"Code": self.reason}} if self.reason else {}
+            more |= {"PublicIpAddress": self.address} if self.address else {}
             found = [{"InstanceId": i, "State": {"Name": self.states[i]}, **more} for i in known[start : start + 2]]
             yield {"Reservations": [{"Instances": [each]} for each in found]}
 
@@ -304,6 +308,31 @@ def test_early_ends_are_remembered_while_another_goes_on_and_ec2_forgets_them() 
     cloud.states, cloud.objects = {last: "terminated"}, ended(last)
     number, verdict = verdict_after(look, HOUR + timedelta(hours=1), 3)
     assert (number, verdict.outcome, verdict.succeeded) == (1, Outcome.SUCCEEDED, 30)
+
+
+def test_an_address_is_remembered_when_ec2_tells_it_no_more_and_when_it_tells_nothing() -> None:
+    launch = replace(EC2, ids=many(2))
+    cloud = Cloud(dict.fromkeys(launch.ids, "running"), ended("i-0"))
+    cloud.address = "54.1.2.3"
+    launcher, seen = machines(cloud), []
+    for states in (cloud.states, {"i-0": "terminated", "i-1": "running"}, {"i-1": "running"}):
+        cloud.states = states
+        seen.append(launcher.observe(launch, T0)[0])
+        cloud.address = None
+    assert [(s.phase, s.public_ip) for s in seen] == [
+        (Phase.RUNNING, "54.1.2.3"),
+        (Phase.ENDED, "54.1.2.3"),
+        (Phase.ENDED, "54.1.2.3"),
+    ]
+
+
+def test_machines_of_a_group_that_report_nothing_are_judged_in_as_many_looks_as_read_them() -> None:
+    terms = GroupTerms("work", 600, reports=False, trust_shutdown=True)
+    launch = replace(EC2, kind="asg", ids=many(250), receipts=None, group=terms)
+    cloud = Cloud(dict.fromkeys(launch.ids, "terminated"))
+    cloud.reason = ITSELF
+    number, verdict = verdict_after(judged(machines(cloud), launch), T0, 3)
+    assert (number, verdict.outcome) == (2, Outcome.SUCCEEDED)
 
 
 def test_a_later_look_that_reads_less_takes_nothing_back() -> None:

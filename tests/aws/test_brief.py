@@ -145,6 +145,14 @@ def test_a_machine_is_seen_in_brief_as_by_boto3(body: bytes, status: int) -> Non
     assert [replace(s, note=None) for s in in_brief] == [replace(s, note=None) for s in in_full]
 
 
+def test_a_public_address_is_not_left_out() -> None:
+    """EC2 tells it twice: of the machine, which is read, and of its interface, which is not."""
+    inner = "<association><publicIp>54.1.2.3</publicIp></association>"
+    faces = f"<networkInterfaceSet><item>{inner}</item></networkInterfaceSet><ipAddress>54.1.2.3</ipAddress><tagSet>"
+    for seen in both(see_machine, "ec2", shown(machine().replace("<tagSet>", faces, 1))):
+        assert [s.public_ip for s in seen] == ["54.1.2.3"]
+
+
 @pytest.mark.parametrize("looking", [True, False])
 def test_only_looks_are_answered_in_brief(looking: bool) -> None:
     """Whoever else asks with the same client is told everything."""

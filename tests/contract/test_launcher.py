@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
@@ -10,18 +11,20 @@ from typing import Any
 
 import pytest
 
+from airflow_transient.aws.asg import AsgLauncher
 from airflow_transient.aws.brief import can_be_brief
 from airflow_transient.aws.ec2 import Ec2Launcher
 from airflow_transient.aws.ecs import EcsLauncher
 from airflow_transient.aws.launcher import Launcher
 from airflow_transient.aws.watching import look
+from airflow_transient.core.asg.spec import GroupSpec
 from airflow_transient.core.ec2.spec import Ec2Spec
 from airflow_transient.core.ecs.spec import EcsSpec
 from airflow_transient.core.launch import Launch, LaunchKey, Owner
 from airflow_transient.core.requests import Request
 from airflow_transient.core.spec import Pool
 from airflow_transient.core.verdict import Outcome, Phase
-from airflow_transient.testing import FakeEcsLauncher, FakeLauncher
+from airflow_transient.testing import FakeEcsLauncher, FakeGroupLauncher, FakeLauncher
 from tests.waiting import eventually
 
 _drawn = iter(range(10_000))
@@ -86,6 +89,15 @@ def ecs_world(launcher: Launcher, fake: FakeLauncher | None = None) -> World:
     return World(launcher, spec, Pool(market="FARGATE"), "0" * 31 + "f", {"group": "another"}, fake)
 
 
+def asg_world(launcher: Launcher, fake: FakeLauncher | None = None) -> World:
+    """Whether it is spot is for the group to say."""
+
+    def spec(command: str, count: int, spot: bool = False) -> GroupSpec:
+        return GroupSpec.of(group_name="spot" if spot else "work", command=command, count=count, max_runtime=60)
+
+    return World(launcher, spec, Pool(market="group"), "i-00000000000000000", {"since": now().isoformat()}, fake)
+
+
 @pytest.fixture(scope="module")
 def cloud() -> Iterator[Any]:
     from airflow_transient.localcloud import LocalCloud
@@ -112,17 +124,39 @@ def ecs(cloud: Any) -> World:
     return ecs_world(EcsLauncher(factory(cloud), sleep=lambda seconds: None))
 
 
+@pytest.fixture(scope="module")
+def asg(cloud: Any) -> World:
+    client = factory(cloud)
+    for name, market in (("work", {}), ("spot", {"InstanceMarketOptions": {"MarketType": "spot"}})):
+        template = {"ImageId": "ami-03cf127a", "InstanceType": "t3.small", **market}
+        client("ec2").create_launch_template(LaunchTemplateName=name, LaunchTemplateData=template)
+        client("autoscaling").create_auto_scaling_group(
+            AutoScalingGroupName=name,
+            MinSize=0,
+            MaxSize=4,
+            LaunchTemplate={"LaunchTemplateName": name},
+            AvailabilityZones=["eu-west-1a"],
+        )
+    return asg_world(AsgLauncher(client, sleep=lambda seconds: time.sleep(min(seconds, 0.1))))
+
+
 REAL = [pytest.mark.sandbox, pytest.mark.slow]
 
 
-@pytest.fixture(params=["fake", "fake-ecs", pytest.param("ec2", marks=REAL), pytest.param("ecs", marks=REAL)])
+KINDS = ("ec2", "ecs", "asg")
+
+
+@pytest.fixture(params=["fake", "fake-ecs", "fake-asg", *(pytest.param(kind, marks=REAL) for kind in KINDS)])
 def world(request: pytest.FixtureRequest) -> World:
-    if request.param in ("ec2", "ecs"):
+    if request.param in KINDS:
         made: World = request.getfixturevalue(request.param)
         return made
     if request.param == "fake-ecs":
         fake = FakeEcsLauncher()
         return ecs_world(fake, fake)
+    if request.param == "fake-asg":
+        group = FakeGroupLauncher()
+        return asg_world(group, group)
     plain = FakeLauncher()
     return ec2_world(plain, "ami-0123456789abcdef0", plain)
 

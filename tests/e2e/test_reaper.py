@@ -207,7 +207,7 @@ def test_an_unknown_id_does_not_save_the_others(site: Machines, reap: Reap) -> N
 def test_a_region_that_fails_is_told_and_the_others_are_reaped(site: Machines, reap: Reap) -> None:
     here, there = site.launch(), site.launch(region="us-east-1")
 
-    def client(service: str, region_name: str | None = None) -> Any:
+    def client(service: str, region_name: str | None = None, **_: Any) -> Any:
         if region_name != "us-west-2":
             return site.client(service, region_name)
         closed = {"endpoint_url": "http://127.0.0.1:1", "config": Config(retries={"total_max_attempts": 1})}

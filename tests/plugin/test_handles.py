@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
 import pytest
 
 from airflow_transient.core.ecs.terms import LogPlace, Terms
+from airflow_transient.core.images.plan import Plan
 from airflow_transient.core.launch import Launch
 from airflow_transient.plugin.handles import launch_of, words_of
 
@@ -31,6 +33,21 @@ def test_what_we_wrote_is_read(launch: Launch, stored: Callable[[Any], Any]) -> 
     assert launch_of(stored(launch.to_dict())) == launch
 
 
+PLAN = Plan("worker-abc", "worker", "abc", "ami-1", regions=("evil.example/x",), builder="i-0123456789abcdef1")
+
+
+@pytest.mark.parametrize(
+    ("ids", "seen"),
+    [
+        pytest.param(EC2.ids, EC2.ids, id="its builder runs"),
+        pytest.param(("ami-0123456789abcdef0",), (PLAN.builder,), id="it is made of its builder"),
+    ],
+)
+def test_of_an_image_its_machine_is_believed_and_nothing_else(ids: tuple[str, ...], seen: tuple[str, ...]) -> None:
+    image = replace(EC2, kind="image", ids=ids, image=PLAN)
+    assert launch_of(image.to_dict()) == replace(EC2, ids=seen)
+
+
 BAD: dict[str, tuple[Launch, dict[str, Any]]] = {
     "a kind that is none": (EC2, {"kind": "lambda"}),
     "a token that could be guessed": (EC2, {"token": "t1-1"}),
@@ -42,6 +59,11 @@ BAD: dict[str, tuple[Launch, dict[str, Any]]] = {
     "another launch's receipts": (EC2, {"receipts": "s3://bucket/secrets/"}),
     "receipts of no bucket": (EC2, {"receipts": "file:///etc/"}),
     "no terms of a burst": (ECS, {"ecs": None}),
+    "an image's plan of no image": (EC2, {"image": PLAN.to_dict()}),
+    "an image that had no machine": (
+        EC2,
+        {"kind": "image", "ids": ["ami-0123456789abcdef0"], "image": {**PLAN.to_dict(), "builder": None}},
+    ),
     "terms of no burst": (EC2, {"ecs": TERMS.to_dict()}),
     "a cluster that is none": (ECS, {"ecs": {**TERMS.to_dict(), "cluster": "a b"}}),
     "a log of no region": (ECS, {"ecs": {**TERMS.to_dict(), "logs": [{**vars(LOG), "region": "x/y"}]}}),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
+import pkgutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -10,9 +13,11 @@ from typing import Any
 
 import pytest
 
+from airflow_transient import operators
 from airflow_transient.aws.watching import look
 from airflow_transient.core.verdict import Outcome, killed
 from airflow_transient.jobs.port import AirflowUnreachable
+from airflow_transient.operators.launch import LaunchOperator
 from airflow_transient.plugin import airflow_rows, looking
 from tests.plugin import history
 from tests.plugin.conftest import Asker
@@ -87,6 +92,20 @@ def test_what_a_reaper_would_end_is_a_mismatch(ask: Asker, site: Site, monkeypat
         "kind": "resource without task",
         "words": "its task is failed; the reaper's next pass marks it, and one five minutes later ends it",
     }
+
+
+def test_a_task_of_each_operator_that_launches_is_known_before_it_has_told_what() -> None:
+    for module in pkgutil.iter_modules(operators.__path__):
+        importlib.import_module(f"{operators.__name__}.{module.name}")
+    found: list[type[Any]] = [LaunchOperator]
+    seen = set()
+    while found:
+        operator = found.pop()
+        found += operator.__subclasses__()
+        if not inspect.isabstract(operator) and operator.__module__.startswith("airflow_transient.operators."):
+            seen.add(operator.__name__)
+    assert "BakeImageOperator" in seen
+    assert seen <= set(airflow_rows.LAUNCHING)
 
 
 def test_a_task_that_launches_right_now(ask: Asker) -> None:

@@ -113,7 +113,7 @@ class _Region:
     # --- what else may be left
 
     def templates(self) -> None:
-        """We make none today; one that carries our tags and outlived its deadline is deleted."""
+        """A launch through a group deletes its own; one of ours that outlived its deadline is deleted."""
         for found in self._list("describe_launch_templates", "LaunchTemplates", _OURS):
             decision = reaping.decide_template(found["LaunchTemplateId"], tags_of(found.get("Tags")), self._pass.now)
             if decision is None:

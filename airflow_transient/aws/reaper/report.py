@@ -14,6 +14,7 @@ DONE = {
     Act.MARK: "marked",
     Act.UNMARK: "unmarked",
     Act.DELETE: "deleted",
+    Act.GIVE_BACK: "given back",
     Act.LEAVE: "left",
 }
 
@@ -37,12 +38,16 @@ class Line:
 
 @dataclass(frozen=True)
 class Report:
-    """What one pass saw and did. `leftovers` are told about only; `unseen` is what could not be looked at, or done."""
+    """
+    What one pass saw and did. `leftovers` and `notes` are told about only; `unseen` is what could not be looked at, or
+    done. A note is of what could not be looked at, and need not be where it is not used.
+    """
 
     lines: tuple[Line, ...] = ()
     leftovers: tuple[str, ...] = ()
     unseen: tuple[str, ...] = ()
     dry_run: bool = False
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def joined(cls, reports: Sequence[Report], dry_run: bool) -> Report:
@@ -51,6 +56,7 @@ class Report:
             tuple(words for r in reports for words in r.leftovers),
             tuple(words for r in reports for words in r.unseen),
             dry_run,
+            tuple(words for r in reports for words in r.notes),
         )
 
     @property
@@ -75,6 +81,7 @@ class Report:
             [
                 *map(str, self.lines),
                 *(f"leftover: {words}" for words in self.leftovers),
+                *(f"note: {words}" for words in self.notes),
                 *(f"NOT LOOKED AT: {words}" for words in self.unseen),
                 f"{verb}: {totals or 'nothing of ours is there'}",
             ]

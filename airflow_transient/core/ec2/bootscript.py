@@ -59,6 +59,7 @@ def boot_script(spec: Ec2Spec, boot: Boot) -> str:
         "OFFSET": boot.index_offset,
         "MAX_RUNTIME": int(spec.max_runtime.total_seconds()),
         "HOLD": int(spec.hold_on_failure.total_seconds()),
+        "CLEAN": without_comments(guest("clean.sh")) if spec.stays else "",
         "GRACE": int(UPLOAD_GRACE.total_seconds()),
         "FORM_URL": form.url if form else "",
         "BUCKET": form.bucket if form else "",

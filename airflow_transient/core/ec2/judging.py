@@ -41,12 +41,16 @@ STATE_REASONS: dict[str, Outcome | None] = {
 
 @dataclass(frozen=True)
 class Ec2Sighting(Sighting):
-    """One look at one instance, and at what its job has left behind. `reason` is its StateReason code."""
+    """
+    One look at one instance, and at what its job has left behind. `reason` is its StateReason code. `public_ip`: the
+    last that was seen; EC2 tells none of what has ended.
+    """
 
     started: Receipt | None = None
     receipt: Receipt | None = None
     receipt_known: bool = True
     instance_type: str | None = None
+    public_ip: str | None = None
     result: Any = None
     result_error: str | None = None
     boot_evidence: str | None = None
@@ -196,6 +200,7 @@ def _member(seen: Ec2Sighting, now: datetime, outcome: Outcome, evidence: str) -
         exit_code=receipt.exit_code if receipt else None,
         signal=receipt.signal if receipt else None,
         instance_type=seen.instance_type,
+        public_ip=seen.public_ip,
         launched=seen.launched,
         started=receipt.started if receipt else (seen.started.started if seen.started else None),
         ended=ended,

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 from airflow_transient.core.reading import duration, names, pairs, text, truth, whole
 from airflow_transient.core.spec import Pool, S3Prefix, check_role, check_tags, check_variables
@@ -170,6 +170,8 @@ class Ec2Spec:
 
     #: All members are one job: it is whole, or it is not launched.
     in_parts = False
+    #: Whether its machine stops and is not terminated when the job is over, because its disk becomes an image.
+    stays: ClassVar[bool] = False
 
     def pools(self) -> tuple[Pool, ...]:
         """Every place to try, best first: the market, then all subnets of the preferred type before the next type."""

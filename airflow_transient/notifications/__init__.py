@@ -1,0 +1,1 @@
+"""How a launch ended, told to people by Airflow's own notifiers."""
