@@ -6,9 +6,10 @@ and ends those that are past their deadline, whosever they are, and those of thi
 two runs in a row have found it so. Each decision is a line in the task's log. What a person tags `transient:keep` is
 left alone.
 
-`regions`: where to look; none means the region of the connection `aws_default`. `only`: instances, or ECS tasks, where
-this Airflow launches nothing else or may not look. `dry_run`: say it and do nothing. The task fails when something
-could not be looked at; what could be was dealt with. docs/reaper.md has the rules and the IAM permissions.
+`regions`: where to look; none means the region of the connection `aws_default`. `only`: instances, ECS
+tasks, or borrowed Auto Scaling groups, where this Airflow launches nothing else or may not look. `dry_run`: say it and
+do nothing. The task fails when something could not be looked at; what could be was dealt with. docs/reaper.md has the
+rules and the IAM permissions.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ with DAG(
     max_active_runs=1,
     params={
         "regions": Param([], type="array", items={"type": "string"}, title="Regions to look at"),
-        "only": Param(None, type=["null", "string"], enum=[None, "ec2", "ecs"], title="Instances or ECS tasks only"),
+        "only": Param(None, type=["null", "string"], enum=[None, "ec2", "ecs", "asg"], title="Of one kind only"),
         "dry_run": Param(False, type="boolean", title="Say what would be done, and do nothing"),
     },
     tags=["transient", "ec2", "ecs"],

@@ -1,20 +1,36 @@
-"""What the examples want to find in an account: a bucket, queues and a task definition, events; and a first job."""
+"""What the examples want to find in an account: a bucket, queues, a role, tasks, events; and a first job."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from airflow_transient.aws.events import Events
 from airflow_transient.core.event_rules import Wanted
-from airflow_transient.localcloud import LocalCloud
+from airflow_transient.localcloud import LocalCloud, NoBoto3
 
 BUCKET = "transient-results"
-QUEUES = ("jobs", "orders", "letters")
+QUEUES = ("jobs", "orders", "letters", "batch")
+#: Where SQS itself puts what was received more often, interrupted receives too; the workers give up long before.
+DEAD_LETTERS, MAX_RECEIVES = "batch-dead", 10
+MACHINES_ROLE = "transient-worker"
 #: ECS's events are told apart by it, so it is known before Airflow starts.
 DEPLOYMENT = "make-up"
 WORKER = Path(__file__).resolve().parents[1] / "dags" / "jobs" / "queue_worker.py"
+
+
+@contextmanager
+def local_cloud(port: int = 0) -> Iterator[tuple[LocalCloud, str]]:
+    """With machines that can work a queue off; or without, and why, which keeps nobody from all else."""
+    with ExitStack() as stack:
+        try:
+            cloud, lack = stack.enter_context(LocalCloud(port=port, boto3=True)), ""
+        except NoBoto3 as error:
+            cloud, lack = stack.enter_context(LocalCloud(port=port)), f"No workers on instances: {error}"
+        yield cloud, lack
 
 
 def furnish(cloud: LocalCloud) -> dict[str, str]:
@@ -23,9 +39,29 @@ def furnish(cloud: LocalCloud) -> dict[str, str]:
     s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": cloud.region})
     for queue in QUEUES:
         sqs.create_queue(QueueName=queue, Attributes={"VisibilityTimeout": "60"})
+    give_dead_letters(sqs, "batch")
+    make_role(cloud.client("iam"))
     cloud.client("ecs").register_task_definition(**task_definition(cloud.region))
     subnets = [subnet["SubnetId"] for subnet in cloud.client("ec2").describe_subnets()["Subnets"]]
-    return {"AIRFLOW_VAR_SUBNETS": ",".join(subnets[:2])}
+    # The counters of this SQS do not lag, so a batch need not be looked at once a minute only.
+    return {"AIRFLOW_VAR_SUBNETS": ",".join(subnets[:2]), "AIRFLOW_VAR_BATCH_INTERVAL": "2"}
+
+
+def give_dead_letters(sqs: Any, queue: str) -> None:
+    dead = sqs.create_queue(QueueName=DEAD_LETTERS)["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": MAX_RECEIVES})
+    url = sqs.get_queue_url(QueueName=queue)["QueueUrl"]
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"RedrivePolicy": policy})
+
+
+def make_role(iam: Any) -> None:
+    """For machines that work a queue off, and its instance profile; on AWS with the policy of docs/worker.md."""
+    who = {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}
+    trust = json.dumps({"Version": "2012-10-17", "Statement": [who]})
+    iam.create_role(RoleName=MACHINES_ROLE, AssumeRolePolicyDocument=trust)
+    iam.create_instance_profile(InstanceProfileName=MACHINES_ROLE)
+    iam.add_role_to_instance_profile(InstanceProfileName=MACHINES_ROLE, RoleName=MACHINES_ROLE)
 
 
 def events(cloud: LocalCloud) -> dict[str, str]:

@@ -72,9 +72,9 @@ def results(cloud: LocalCloud) -> list[str]:
     return [found["Key"] for page in pages for found in page.get("Contents", ())]
 
 
-def depth(cloud: LocalCloud) -> list[int]:
+def depth(cloud: LocalCloud, queue: str = QUEUE) -> list[int]:
     sqs = cloud.client("sqs")
-    url = sqs.get_queue_url(QueueName=QUEUE)["QueueUrl"]
+    url = sqs.get_queue_url(QueueName=queue)["QueueUrl"]
     said = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=list(COUNTERS))["Attributes"]
     return [int(said[name]) for name in COUNTERS]
 

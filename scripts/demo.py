@@ -16,14 +16,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from types import FrameType
 from typing import Any
 
+import _batch_act as batch_act
 import _queue_act as queue_act
 from _children import end_with_parent, managed
-from _furniture import BUCKET, furnish
+from _furniture import BUCKET, furnish, local_cloud
 from up import ROOT, airflow_env, say, tail
 
 from airflow_transient.localcloud import LocalCloud
@@ -34,8 +36,8 @@ LOG = HOME / "dags-test.log"
 SECONDS = 5
 #: Lines of Airflow's log that tell the story; the rest is in the log file.
 _STORY = re.compile(
-    r"(?<= )((launched|\d+ (wanted|running|waiting|starting|ending|ended))\b|i-[0-9a-f]+: |launch t\S+: |jobs: )"
-    r".*?(?=\s+\[airflow|$)"
+    r"(?<=\] )((launched|\d+ (wanted|more|running|waiting|starting|ending|ended))\b|i-[0-9a-f]+: |launch t\S+: "
+    r"|(jobs|batch): ).*?(?=\s+\[airflow|$)"
 )
 
 
@@ -53,7 +55,7 @@ class Check:
 def main() -> int:
     end_when_asked()
     began = time.monotonic()
-    with LocalCloud() as cloud:
+    with local_cloud() as (cloud, no_workers):
         # Airflow's own default is five minutes: what fails here is to be seen at once.
         env = airflow_env(HOME, cloud.env) | furnish(cloud) | {"AIRFLOW__CORE__DEFAULT_TASK_RETRY_DELAY": "1"}
         say("A job on a machine that exists only while it runs.\n")
@@ -68,6 +70,15 @@ def main() -> int:
         say(f"  airflow        dags test {queue_act.DAG_ID}\n")
         codes += [airflow(env, "dags", "test", queue_act.DAG_ID)]
         faults += queue_act.summary(cloud, xcom)
+        say("\n\nA batch of files, on machines that come and go with their queue; one worker is killed at work.\n")
+        if no_workers:
+            say(f"  LEFT OUT       {no_workers}")
+        else:
+            batch_act.fill(cloud)
+            say(f"  airflow        dags test {batch_act.DAG_ID}\n")
+            with batch_act.one_worker_killed(told):
+                codes += [airflow(env, "dags", "test", batch_act.DAG_ID)]
+            faults += batch_act.summary(cloud, list(described(cloud, batch_act.DAG_ID)), left_by)
     say(f"\n  {time.monotonic() - began:.0f} s in all; Airflow's whole output is in {os.path.relpath(LOG)}")
     for fault in faults:
         say(f"  NOT AS IT SHOULD BE: {fault}")
@@ -116,9 +127,14 @@ def follow(argv: list[str], env: Mapping[str, str], log: Any) -> int:
             found = _STORY.search(re.sub(r"\x1b\[[0-9;]*m", "", line))
             if found and found[0] != said:
                 said = found[0]
-                say(f"  {datetime.now():%H:%M:%S}       {said}")
+                told(said)
         log.flush()
         return int(child.wait())
+
+
+def told(what: str) -> None:
+    """Something that has just happened."""
+    say(f"  {datetime.now():%H:%M:%S}       {what}")
 
 
 def summary(cloud: LocalCloud, code: int) -> list[str]:
@@ -140,8 +156,8 @@ def summary(cloud: LocalCloud, code: int) -> list[str]:
     return check.faults
 
 
-def described(cloud: LocalCloud) -> Iterator[dict[str, Any]]:
-    mine = [{"Name": "tag:transient:dag", "Values": [DAG_ID]}]
+def described(cloud: LocalCloud, dag_id: str = DAG_ID) -> Iterator[dict[str, Any]]:
+    mine = [{"Name": "tag:transient:dag", "Values": [dag_id]}]
     for page in cloud.client("ec2").get_paginator("describe_instances").paginate(Filters=mine):
         for reservation in page["Reservations"]:
             yield from reservation["Instances"]
@@ -197,18 +213,25 @@ def read(cloud: LocalCloud, objects: Mapping[str, int], name: str) -> bytes:
 
 
 def xcom(dag_id: str = DAG_ID, task_id: str = TASK_ID, key: str = "return_value") -> dict[str, Any]:
-    """What a task has left, from Airflow's own database; empty where there is nothing."""
+    """The same where it is a table of words; empty where there is nothing."""
+    said = left_by(dag_id, task_id, key)
+    return said if isinstance(said, dict) else {}
+
+
+def left_by(dag_id: str, task_id: str, key: str = "return_value") -> Any:
+    """What a task has left, from Airflow's own database."""
     if not (HOME / "airflow.db").exists():
-        return {}
+        return None
     with sqlite3.connect(HOME / "airflow.db") as database:
         row = database.execute(
             "SELECT value FROM xcom WHERE dag_id = ? AND task_id = ? AND key = ?",
             (dag_id, task_id, key),
         ).fetchone()
-    said = json.loads(row[0]) if row else {}
-    while isinstance(said, str):
-        said = json.loads(said)
-    return dict(said)
+    said = row[0] if row else None
+    with suppress(ValueError):  # a text, once it is no JSON any more
+        while isinstance(said, str):
+            said = json.loads(said)
+    return said
 
 
 def clock(moment: str | None) -> str:

@@ -27,9 +27,9 @@ from types import FrameType
 from typing import IO, Any
 
 from _children import end_with_parent, managed
-from _furniture import BUCKET, QUEUES, events, example_job, furnish
+from _furniture import BUCKET, QUEUES, events, example_job, furnish, local_cloud
 
-from airflow_transient.localcloud import LocalCloud, LocalCloudError
+from airflow_transient.localcloud import LocalCloudError
 
 ROOT = Path(__file__).resolve().parents[1]
 DAGS = ROOT / "dags"
@@ -138,8 +138,10 @@ def end_when_asked() -> None:
 
 
 def up(place: Place, port: int) -> None:
-    with alone_in(place) as lock, LocalCloud(port=free_port(CLOUD_PORT)) as cloud:
+    with alone_in(place) as lock, local_cloud(free_port(CLOUD_PORT)) as (cloud, no_workers):
         say(f"The local cloud answers at {cloud.url}; jobs run in {cloud.sandbox}.")
+        if no_workers:
+            say(no_workers)
         furniture = furnish(cloud)
         wipe(place)
         env = airflow_env(place.home, cloud.env) | furniture | events(cloud) | server_env(free_port(port))

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from _furniture import events, example_job, furnish
+from _furniture import events, example_job, furnish, local_cloud
 from _services import ServiceError, missing, postgres, redis
 from up import (
     CLOUD_PORT,
@@ -40,7 +40,7 @@ from up import (
     wait_for_dags,
 )
 
-from airflow_transient.localcloud import LocalCloud, LocalCloudError
+from airflow_transient.localcloud import LocalCloudError
 
 TRIGGERERS = WORKERS = ("1", "2")
 HEALTH_PATIENCE = 240.0
@@ -83,8 +83,10 @@ def main() -> int:
 
 
 def up(place: Place, port: int) -> None:
-    with alone_in(place) as lock, LocalCloud(port=free_port(CLOUD_PORT)) as cloud:
+    with alone_in(place) as lock, local_cloud(free_port(CLOUD_PORT)) as (cloud, no_workers):
         say(f"The local cloud answers at {cloud.url}; jobs run in {cloud.sandbox}.")
+        if no_workers:
+            say(no_workers)
         furniture = furnish(cloud)
         env = airflow_env(place.home, cloud.env) | furniture | events(cloud) | server_env(free_port(port))
         with deployed(place.home, env | SIZE | SETTINGS, lock) as parts:
