@@ -1,4 +1,4 @@
-"""`make bench`, `python -m benchmarks`: every part of docs/performance.md, one after the other.
+"""`make bench`, `python -m benchmarks`: every part of docs/performance.md, one after the other; then of two other pages.
 
 Each part keeps what it has measured in .airflow/bench and writes its own table; one that fails keeps no other from
 that, and can be run again by itself: `python -m benchmarks.waits --missing`.
@@ -12,7 +12,7 @@ import time
 
 from benchmarks.figures import ROOT
 
-PARTS = ("imports", "bursts", "billing", "looks", "waits", "end_to_end", "targets")
+PARTS = ("imports", "bursts", "billing", "looks", "waits", "end_to_end", "targets", "enqueue", "worker")
 
 
 def main() -> int:
