@@ -1,4 +1,4 @@
-"""`make bench`, `python -m benchmarks`: every part of docs/performance.md, one after the other; then of two other pages.
+"""`make bench`, `python -m benchmarks`: every part of docs/performance.md, one after the other, and of two other pages.
 
 Each part keeps what it has measured in .airflow/bench and writes its own table; one that fails keeps no other from
 that, and can be run again by itself: `python -m benchmarks.waits --missing`.

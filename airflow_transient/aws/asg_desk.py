@@ -77,17 +77,28 @@ class Desk:
 
     def do(self, operation: str, **arguments: Any) -> dict[str, Any]:
         """Raises AccessError naming the action, SpecError, or LaunchError where there is no clear answer."""
+        return self.do_looking(operation, lambda: arguments)
+
+    def do_looking(self, operation: str, words: Callable[[], Mapping[str, Any] | None]) -> dict[str, Any]:
+        """
+        The same for what may be wrong by the time it is asked again.
+
+        :param words: looks, before each time, and tells the arguments; None: it is not to be asked any more.
+        """
         action = "autoscaling:" + "".join(word.title() for word in operation.split("_"))
         with launcher.said_plainly(action):
             call = getattr(self._client("autoscaling"), operation)
-            for pause in ASK_AGAIN:
+            for pause in (*ASK_AGAIN, None):
+                if (arguments := words()) is None:
+                    break
                 try:
                     return dict(call(**arguments))
                 except FAILURES as error:
-                    if not _passes(error) or (isinstance(error, UNREACHABLE) and not self._insist):
+                    in_vain = isinstance(error, UNREACHABLE) and not self._insist
+                    if pause is None or in_vain or not _passes(error):
                         raise
                 self._sleep(pause * (0.5 + secrets.randbelow(1000) / 1000))
-            return dict(call(**arguments))
+            return {}
 
 
 def _passes(error: Exception) -> bool:

@@ -10,6 +10,8 @@ job, and what crashes later leaves nothing to restore.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
+from typing import Any
 
 from airflow_transient.aws import asg_template
 from airflow_transient.aws.asg_hands import Aboard, Hands
@@ -21,7 +23,7 @@ from airflow_transient.core.asg.group import LAUNCH, Group, in_use, is_changed
 from airflow_transient.core.asg.requests import Plan
 from airflow_transient.core.fallback import Scope
 from airflow_transient.core.launch import Launch
-from airflow_transient.errors import AccessError, SpecError
+from airflow_transient.errors import TransientError
 
 #: Seconds between a flag and the look for others: Auto Scaling does not say how soon a tag is seen everywhere.
 SETTLE = 1.0
@@ -31,6 +33,8 @@ SEEN_WITHIN = 5
 CLAIMS = 3
 #: So many looks must find that the group could not launch: after a refusal in one zone it tries another.
 FAILING = 5
+#: So often it is looked whether a call of ours came after the group had been given back.
+LATE = 5
 
 
 class Loan:
@@ -40,10 +44,12 @@ class Loan:
         self._hands, self._desk, self._user_data = hands, hands.desk, user_data
         self.plan, self.launch = plan, launch
         self.claimed = False
+        self._asked: list[tuple[Mapping[str, Any], Group]] = []
+        self._late: set[str] = set()
 
     def came(self) -> tuple[str, ...]:
         """What this attempt has started, ended or not, as long as EC2 shows it."""
-        return tuple(self._hands.machines_of(self.plan.token))
+        return tuple(id for id in self._hands.machines_of(self.plan.token) if id not in self._late)
 
     def is_on(self) -> bool:
         """Whether an earlier process has come to borrow the group for this attempt, and its flag is up."""
@@ -100,28 +106,67 @@ class Loan:
     def take(self) -> Refused | None:
         """Start the machines, take them out of the group, give it back. None, or why not all have come."""
         lack = self._started()
-        self._claim_what_came_late()
+        for look in range(LATE):
+            if not self._took_back_what_came_late(last=look == LATE - 1):
+                break
         give_back(self._hands, self.plan.group, self.plan.flag)
         return lack
 
     def _started(self) -> Refused | None:
         try:
             return self._ask() or self._wait()
-        except (SpecError, AccessError) as error:
+        except TransientError as error:
             if self.is_on():
                 raise
             return Refused(Scope.POOL, f"another process has given the group back: {error}")
 
-    def _claim_what_came_late(self) -> None:
-        """A call of ours was on its way when another process gave the group back: a flag again, to take that back."""
+    def _took_back_what_came_late(self, last: bool) -> bool:
+        """
+        A call of ours was on its way when another process gave the group back: a flag again, to take that back.
+
+        False: there is nothing of the kind.
+        """
         group = self._desk.find(self.plan.group)
-        if group is None or group.flags:
-            return
-        if group.holder != self.plan.token and not {*group.was.suspended} & {*requests.suspended(self.plan.was)}:
-            return
+        if group is None or group.holder not in (None, self.plan.token):
+            return False  # the next one's, who gives all of it back
+        before = self._before_its_capacity(group)
+        on_loan = self._is_up(group) and group.holder
+        if group.flags and (on_loan or not (group.holder or before)):
+            return False
+        if group.flags and not (last and before and self._is_up(group)):
+            # Whoever gives it back lowers the flag now; and another launch gives way to what is not as it was.
+            self._hands.sleep(LOOK_EVERY)
+        elif before:
+            self._take_back_capacity(before)
+        elif group.holder or {*group.was.suspended} & {*requests.suspended(self.plan.was)}:
+            self._take_back()
+        else:
+            return False
+        return True
+
+    def _before_its_capacity(self, group: Group) -> Group | None:
+        """What the group was before a call of ours gave it the capacity that it has. None: no call of ours did."""
+        found = (was for asked, was in self._asked if requests.is_what_we_asked(self.plan, asked, was, group))
+        return next(found, None)
+
+    def _take_back_capacity(self, before: Group) -> None:
+        """
+        With tags at once, so that whoever finds the flag gives the sizes back, too.
+
+        What has started is one too many, also what was too early for the tags: it ends with its capacity.
+        """
+        self._desk.do("create_or_update_tags", **requests.raise_flag_and_tag(self.plan))
+        self._hands.start_no_more(self._desk.group(self.plan.group))
+        owners = {member.id for member in before.staying}
+        self._late |= {member.id for member in self._seen().staying} - owners
+        give_back(self._hands, self.plan.group, self.plan.flag, keep=False, owners=owners)
+
+    def _take_back(self) -> None:
         self._desk.do("create_or_update_tags", **requests.raise_flag(self.plan))
         if len(self._seen().flags) > 1:  # it is the next one's already, who gives all of it back
             self._desk.do("delete_tags", **requests.lower_flag(self.plan.group, self.plan.flag))
+        else:
+            give_back(self._hands, self.plan.group, self.plan.flag)
 
     def _ask(self) -> Refused | None:
         for step in (self._suspend, self._publish, self._tag, self._grow):
@@ -148,10 +193,17 @@ class Loan:
         self._desk.do("create_or_update_tags", **requests.tag_machines(self.plan))
 
     def _grow(self, group: Group) -> None:
+        self._desk.do_looking("update_auto_scaling_group", self._more_capacity)
+
+    def _more_capacity(self) -> Mapping[str, Any] | None:
+        """None: all have come, or another process has given the group back."""
+        group = self._desk.group(self.plan.group)
         missing = self._lack(self._hands.aboard(group, self.plan.token))
         group = self._desk.group(group.name)
-        if missing > 0 and self._is_up(group) and LAUNCH not in group.was.suspended:
-            self._desk.do("update_auto_scaling_group", **requests.more_capacity(self.plan, group, missing))
+        if missing <= 0 or not self._is_up(group) or LAUNCH in group.was.suspended:
+            return None
+        self._asked.append((requests.more_capacity(self.plan, group, missing), group))
+        return self._asked[-1][0]
 
     def _lack(self, aboard: Aboard) -> int:
         known = {*self.came(), *(member.id for member in (*aboard.ours, *aboard.unseen))}
@@ -159,11 +211,13 @@ class Loan:
 
     def _wait(self) -> Refused | None:
         """Until all are in service, or it is clear that they will not be."""
-        plan, failing = self.plan, 0
+        plan, failing, waited = self.plan, 0, False
         while True:
             group = self._desk.group(plan.group)
             if no := self._gone(group):
                 return no
+            if waited and group.holder == plan.token:
+                self._asked.clear()  # in time, then: who gives the group back from now on sees what we asked for
             aboard = self._hands.aboard(group, plan.token)
             lack = self._lack(aboard)
             if lack <= 0:
@@ -179,6 +233,7 @@ class Loan:
             if self._hands.clock() >= plan.until:
                 return Refused(Scope.POOL, f"{max(lack, 0)} of {plan.wanted} did not come within boot_timeout")
             self._hands.sleep(LOOK_EVERY)
+            waited = True
 
     def _no_more(self) -> None:
         group = self._desk.group(self.plan.group)

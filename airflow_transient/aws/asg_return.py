@@ -7,7 +7,7 @@ group, it has changed no sizes, and what runs there is its owner's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from airflow_transient.aws import asg_template
@@ -24,15 +24,16 @@ LOOK_EVERY = 2.0
 DETACHED_AGAIN = 3
 
 
-def give_back(hands: Hands, name: str, flag: Flag, keep: bool = True) -> None:
+def give_back(hands: Hands, name: str, flag: Flag, keep: bool = True, owners: Container[str] | None = None) -> None:
     """
     Its machines live on, outside of it.
 
     :param keep: False: they end with their capacity, unless somebody else's would, too.
+    :param owners: which of the machines without our tags are somebody else's, where that is known; else all.
     """
     if flag.was is None:
         return
-    back = _Return(hands, flag, flag.was, keep)
+    back = _Return(hands, flag, flag.was, keep, owners)
     for step in (back.start_no_more, back.take_out, back.restore, back.let_go, back.lower_flag):
         group = hands.desk.find(name)
         if group is None or flag.token not in group.flags:
@@ -46,9 +47,14 @@ class _Return:
     flag: Flag
     was: Was
     keep: bool
+    owners: Container[str] | None
 
     def _has(self, group: Group) -> bool:
         return group.holder == self.flag.token
+
+    def _holds_theirs(self, group: Group) -> bool:
+        theirs = self.hands.aboard(group, self.flag.token).theirs
+        return any(self.owners is None or member.id in self.owners for member in theirs)
 
     def start_no_more(self, group: Group) -> None:
         if self._has(group) and (group.staying or group.was.desired > self.was.desired):
@@ -57,12 +63,12 @@ class _Return:
     def take_out(self, group: Group) -> None:
         if not self._has(group) or not group.staying:
             return
-        if self.keep or self.hands.aboard(group, self.flag.token).theirs:
+        if self.keep or self._holds_theirs(group):
             _take_out(self.hands, group.name, self.flag)
 
     def restore(self, group: Group) -> None:
         """Sizes and template; of two flags at most one has changed them."""
-        theirs = bool(self.hands.aboard(group, self.flag.token).theirs)
+        theirs = self._holds_theirs(group)
         group = self.hands.desk.group(group.name) if group.staying else group  # another look took its time
         if not self._has(group):
             return

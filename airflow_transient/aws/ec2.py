@@ -144,7 +144,9 @@ class Ec2Launcher:
             if pause is not None:
                 self._sleep(pause)
         box, known = box_of(self._client, request.launch), request.launch.ids
-        ids = tuple(m for m in box.members() if m not in known) if box else ()
+        # All attempts of a launch leave their receipts in one place.
+        others = {*known, *request.over}
+        ids = tuple(m for m in box.members() if m not in others) if box else ()
         return request.launch.with_ids(known + ids) if ids else None
 
     def _used(self, request: Request) -> Launch:

@@ -39,8 +39,8 @@ class Placing:
 
         Raises CapacityError when every pool has refused, naming each.
         """
-        if intent.request is not None:
-            intent = self._ask_again(launcher, intent, intent.request)
+        if intent.asked is not None:
+            intent = self._ask_again(launcher, intent, intent.asked)
         while not (launch := intent.launch) or missing(spec, intent) > 0:
             if pools := pools_left(spec.pools(), [(r.pool, r.scope) for r in intent.refusals]):
                 intent = self._try(launcher, spec, intent, pools[0])
@@ -91,6 +91,7 @@ class Placing:
         return self._ask(launcher, intent, request)
 
     def _ask(self, launcher: Launcher, intent: Intent, request: Request, again: bool = False) -> Intent:
+        request = intent.asked or request
         try:
             intent = intent.placed(launcher.launch(request, again), request.pool)
         except Refused as refusal:

@@ -93,6 +93,11 @@ class Intent:
     def asking(self, request: Request) -> Intent:
         return replace(self, state=State.ASKED, request=request)
 
+    @property
+    def asked(self) -> Request | None:
+        """The request, told who of the same launch has ended: what they left is no answer to it."""
+        return self.request and replace(self.request, over=tuple(m.id for m in self.ended))
+
     def next_attempt(self) -> Intent:
         return replace(self, attempt=self.attempt + 1, request=None)
 
@@ -119,13 +124,15 @@ class Intent:
         return replace(self, wanted=None if self.wanted is None else self.wanted - unaccounted)
 
     def handed_on(self, members: Iterable[Member]) -> Intent:
-        """These have ended; what is left of the launch is waited for."""
-        came = tuple(members)
-        if not came or self.launch is None:
+        """These have ended; what is left of the launch is waited for. Each is written down once."""
+        ids = {m.id: m for m in members}
+        if not ids or self.launch is None:
             return self
+        before = {m.id for m in self.ended}
+        came = tuple(m for m in ids.values() if m.id not in before)
         successes = sum(m.outcome is Outcome.SUCCEEDED for m in came)
         others = sum(m.outcome is not Outcome.SUCCEEDED and m.missed is None for m in came)
-        launch = self.launch.without({m.id for m in came}, successes, others)
+        launch = self.launch.without(ids, successes, others)
         return replace(self, launch=launch, ended=(*self.ended, *came))
 
     @property

@@ -15,7 +15,8 @@ class Request:
     """One attempt, resolved: what is sent, verbatim, by whoever asks first and whoever asks again.
 
     `launch` is the handle as far as there is one, `wanted` how many more members are asked for, by `token`.
-    `user_data` is base64, because it may be gzip and this value is kept as JSON.
+    `user_data` is base64, because it may be gzip and this value is kept as JSON. `over`: members of earlier
+    attempts that have ended, and are no answer to this one; the intent keeps them.
     """
 
     launch: Launch
@@ -25,10 +26,13 @@ class Request:
     arguments: Mapping[str, Any]
     user_data: str = ""
     warnings: tuple[str, ...] = field(default=())
+    over: tuple[str, ...] = field(default=(), compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         pool = [self.pool.instance_type, self.pool.subnet_id, self.pool.market]
-        return asdict(self) | {"launch": self.launch.to_dict(), "pool": pool, "warnings": list(self.warnings)}
+        said = asdict(self) | {"launch": self.launch.to_dict(), "pool": pool, "warnings": list(self.warnings)}
+        del said["over"]
+        return said
 
     @classmethod
     def from_dict(cls, said: Mapping[str, Any]) -> Request:

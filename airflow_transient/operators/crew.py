@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.bases.operator import TriggerFailureReason
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk.exceptions import AirflowSkipException, AirflowTaskTimeout
 
 from airflow_transient.core.intent import State
 from airflow_transient.core.launch import AT_DEADLINE, BY_PERSON, Launch, LaunchKey, draft_launch
@@ -20,6 +20,7 @@ from airflow_transient.core.workers.tally import Tally
 from airflow_transient.core.workers.turns import Crew, Move, Terms, Turn, wanted
 from airflow_transient.errors import JobFailed, RunError, SpecError, TransientError
 from airflow_transient.operators.growing import GrowingOperator
+from airflow_transient.operators.launch import NO_TIME
 from airflow_transient.operators.literals import all_plain
 from airflow_transient.operators.telling import leave, lines_of
 
@@ -106,7 +107,13 @@ class CrewOperator(GrowingOperator):
         self.log.info("%s", first.reason)
         return spec, self._grown(intent, first.count, first.reason) if first.count else intent
 
+    def _journey(self, context: Context, spec: Any, journal: Journal) -> Any:
+        return self._in_time(context, journal, lambda: super(CrewOperator, self)._journey(context, spec, journal))
+
     def _launch_and_wait(self, context: Context, spec: Any, journal: Journal, intent: Intent) -> Any:
+        if intent.launch and self._is_over(intent.launch, Tally.from_dict(intent.kept)):
+            journal.write(intent)
+            return self._look_after(context, journal, intent.launch)
         if intent.launch and intent.launch.ids and intent.state is not State.PLACED:
             return self._look_after(context, journal, self._beside(journal, intent, intent, spec))
         if intent.wanted is not None:
@@ -127,14 +134,51 @@ class CrewOperator(GrowingOperator):
     # --- the wait
 
     def _wait(self, context: Context, journal: Journal, launcher: Launcher, launch: Launch, here: bool = False) -> Any:
+        return self._in_time(context, journal, lambda: self._turns(context, journal, launcher, launch, here))
+
+    def _turns(self, context: Context, journal: Journal, launcher: Launcher, launch: Launch, here: bool) -> Any:
         while True:
-            terms = self._terms(launch.deadline, Tally.from_dict(journal.last.kept if journal.last else None))
-            if self.deferrable and not here:
-                self.defer(trigger=self._trigger(launch, terms), method_name="execute_complete")
+            tally = Tally.from_dict(journal.last.kept if journal.last else None)
+            if self._is_over(launch, tally):
+                tally = self._called_time(journal, tally)
+                launcher.stop(launch, AT_DEADLINE)
+            terms = self._terms(launch.deadline, tally)
+            if self._here.looks_after:  # of a leg that can be killed, also what has come in it
+                self._here.look_after(launcher, launch)
+            if self.deferrable and not here and not self._here.killed:
+                self._defer(launch, self._trigger(launch, terms))
             came = self._take(context, journal, launch, self._next_turn(launcher, launch, terms))
             if not isinstance(came, Launch):
                 return came
             launch, launcher, here = came, self._launcher_of(came), False
+
+    def _in_time(self, context: Context, journal: Journal, leg: Callable[[], Any]) -> Any:
+        """Where Airflow's timeout ends a leg of ours, it ends as where a trigger waits: with what came of it."""
+        try:
+            return leg()
+        except AirflowTaskTimeout:
+            intent = journal.last  # a question to Airflow may be what it has interrupted
+            if intent is None or intent.launch is None:
+                raise
+            self._called_time(journal, Tally.from_dict(intent.kept))
+            return self._turns(context, journal, self._launcher_of(intent.launch), intent.launch, here=True)
+
+    def _is_over(self, launch: Launch, tally: Tally) -> bool:
+        left = super()._time_left(launch)
+        return tally.stopped == AT_DEADLINE or (left is not None and left <= NO_TIME)
+
+    def _time_left(self, launch: Launch) -> timedelta | None:
+        """None, too, where it is over: those that have been stopped need as long as they need."""
+        left = super()._time_left(launch)
+        return left if left and left > NO_TIME else None
+
+    def _called_time(self, journal: Journal, tally: Tally) -> Tally:
+        """`execution_timeout` is over: all are ended, and no others come in their place."""
+        over = replace(tally, stopped=tally.stopped or AT_DEADLINE)
+        if over != tally and journal.last:
+            self.log.warning("execution_timeout is over: all are ended, and no others come")
+            journal.write(replace(journal.last, kept=over.to_dict()))
+        return over
 
     def _next_turn(self, launcher: Launcher, launch: Launch, terms: Terms) -> Turn:
         from airflow_transient.aws.workers import CrewWatch
@@ -145,6 +189,7 @@ class CrewOperator(GrowingOperator):
 
     def _terms(self, until: datetime, tally: Tally) -> Terms:
         workers = self._workers()
+        until = min(until, _now()) if tally.stopped == AT_DEADLINE else until
         grows = tally.may_grow, tally.not_before(workers.interval)
         return Terms(workers.queue, workers.rule, workers.processes, workers.interval, until, *grows)
 
@@ -156,19 +201,21 @@ class CrewOperator(GrowingOperator):
         return WorkersTrigger(*said, self.aws_conn_id, self.region_name, self.poll_interval, self.kill)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Once Airflow's own timeout has ended them, no others come in their place."""
         if (next_kwargs or {}).get("error") == TriggerFailureReason.TRIGGER_TIMEOUT:
             journal = self._journal(context)
             if intent := journal.read():
-                over = replace(Tally.from_dict(intent.kept), stopped=AT_DEADLINE)
-                journal.write(replace(intent, kept=over.to_dict()))
+                self._called_time(journal, Tally.from_dict(intent.kept))
         return super().resume_execution(next_method, next_kwargs, context)
 
     def execute_complete(self, context: Context, event: Any = None, **_: Any) -> Any:
-        journal = self._journal(context)
+        journal, launch = self._journal(context), Launch.from_dict(event["launch"])
         with self._ending_with_us(journal):
-            came = self._take(context, journal, Launch.from_dict(event["launch"]), Turn.from_dict(event))
-            return self._wait(context, journal, self._launcher_of(came), came) if isinstance(came, Launch) else came
+            self._here.look_after(self._launcher_of(launch), launch)  # a growth may take minutes
+            return self._in_time(context, journal, lambda: self._took(context, journal, launch, Turn.from_dict(event)))
+
+    def _took(self, context: Context, journal: Journal, launch: Launch, turn: Turn) -> Any:
+        came = self._take(context, journal, launch, turn)
+        return self._wait(context, journal, self._launcher_of(came), came) if isinstance(came, Launch) else came
 
     # --- what came of it: more, or the end
 
@@ -177,24 +224,28 @@ class CrewOperator(GrowingOperator):
         intent = journal.read() or replace(journal.draw(), launch=launch)
         intent, tally = self._written_down(intent, launch, turn)
         found = self._found_late(intent)
-        if turn.count and not found:
+        if turn.count and not found and not self._here.killed:
             tally = tally.weighed(_at()) if turn.live else tally
             intent = replace(intent, kept=tally.to_dict())
-            if self._terms(launch.deadline, tally).lets_grow(turn.live, _now()):
+            grows = self._terms(launch.deadline, tally).lets_grow(turn.live, _now())
+            if grows and not self._is_over(intent.launch or launch, tally):
                 return self._more(context, journal, intent, turn)
         if turn.move is Move.END and not found:
             return self._end(context, journal, intent, tally, turn)
         intent = found or intent
         journal.write(intent)
+        if found and found.launch:
+            self._guard_late(context, found.launch)
         return intent.launch or launch
 
     def _written_down(self, intent: Intent, launch: Launch, turn: Turn) -> tuple[Intent, Tally]:
         """Those that have ended: their sums, and how each ended. What they left is read once, and not kept."""
-        known = intent.launch.ids if intent.launch else ()
-        members = self._reports(launch, (m for m in turn.members if m.id in known))
+        known, before = (intent.launch.ids if intent.launch else ()), {member.id for member in intent.ended}
+        over = [member for member in turn.members if member.id in known]
+        members = self._reports(launch, (member for member in over if member.id not in before))
         tally = Tally.from_dict(intent.kept).ended(members)
         tally = replace(tally, stopped=tally.stopped or (BY_PERSON if turn.stopped else None))
-        plain = [replace(member, result=None, result_error=None) for member in members]
+        plain = [replace(member, result=None, result_error=None) for member in over]
         intent = replace(intent.handed_on(plain), kept=tally.to_dict())
         if intent.request and intent.launch:  # whoever asks again adds to those that are left
             asked = replace(intent.request.launch, ids=intent.launch.ids)

@@ -71,17 +71,17 @@ class GrowingOperator(LaunchOperator):
             spec = spec or self._checked_spec()
             launch = self._place(spec, journal, self._launcher(self._region_of(grown)), grown)
         except TransientError as error:
-            return self._not_grown(journal, before, str(error))
+            return self._not_grown(journal, before, str(error), spec)
         had = before.launch.ids if before.launch else ()
         if not set(launch.ids) - set(had):
-            return self._not_grown(journal, before, "there was no room for them in any pool")
+            return self._not_grown(journal, before, "there was no room for them in any pool", spec)
         self.log.info("%s", launched_in_words(launch))
         self._arm_kill_schedule(spec, launch)
         if (now := journal.last) and (tally := Tally.from_dict(now.kept)).refused:
             journal.write(replace(now, kept=tally.answered().to_dict()))
         return launch
 
-    def _not_grown(self, journal: Journal, before: Intent, why: str) -> Launch:
+    def _not_grown(self, journal: Journal, before: Intent, why: str, spec: Any) -> Launch:
         """As it was before, with those that may have come. A request without an answer is kept, to be asked again."""
         left = journal.last or before
         had, live = (intent.launch.ids if intent.launch else () for intent in (before, left))
@@ -93,14 +93,16 @@ class GrowingOperator(LaunchOperator):
             "no more machines for now: %s. %d go on working and are waited for; more are asked for again %s",
             *(why, len(live), f"from {again:%H:%M:%S} UTC on" if again else "when none works any more"),
         )
+        if some_came and left.launch:
+            self._arm_kill_schedule(spec, left.launch)
         return left.launch  # type: ignore[return-value] # somebody works, so there is one
 
     def _found_late(self, intent: Intent) -> Intent | None:
         """With the machines of a growth that had no answer, where they have come after all."""
-        if intent.request is None or intent.launch is None:
+        if intent.asked is None or intent.launch is None:
             return None
         try:
-            launch = self._launcher_of(intent.launch).adopt(intent.request)
+            launch = self._launcher_of(intent.launch).adopt(intent.asked)
         except TransientError as error:
             self.log.warning("whether the last growth brought machines cannot be said yet: %s", error)
             return None
@@ -111,6 +113,14 @@ class GrowingOperator(LaunchOperator):
         self.log.info("%d more have come after all", len(came))
         intent = replace(intent, launch=launch.with_ids((*intent.launch.ids, *came)), request=None)
         return intent.grown(0).complete()
+
+    def _guard_late(self, context: Context, launch: Launch) -> None:
+        """What has come late is shown and ended at its deadline like the rest."""
+        context["ti"].xcom_push(LAUNCH_KEY, launch.to_dict())
+        try:
+            self._arm_kill_schedule(self._checked_spec(), launch)
+        except TransientError as error:  # the author's words may have become wrong since
+            self.log.warning("no kill schedule for %s: %s", launch.token, error)
 
 
 def _at() -> str:

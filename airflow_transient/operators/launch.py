@@ -6,8 +6,8 @@ from abc import abstractmethod
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, ClassVar
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from airflow.sdk import BaseOperator, conf
 from airflow.sdk.bases.operator import TRIGGER_FAIL_REPR, TriggerFailureReason
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 ON_KILL = ("terminate", "leave")
 #: How often a launch whose trigger died gets another one; after that a worker waits for it.
 MAX_RESUMED = 5
+#: What is left of a time that is over, for Airflow, which takes no less.
+NO_TIME = timedelta(seconds=1)
 
 
 class LaunchOperator(BaseOperator):
@@ -189,7 +191,7 @@ class LaunchOperator(BaseOperator):
             launcher.stop(intent.launch, AT_DEADLINE)
         elif intent.resumed < MAX_RESUMED:
             journal.write(intent.resuming())
-            self.defer(trigger=self._trigger(intent.launch), method_name="execute_complete")
+            self._defer(intent.launch, self._trigger(intent.launch))
         with self._ending_with_us(journal):
             return self._wait(context, journal, launcher, intent.launch, here=True)
 
@@ -222,7 +224,7 @@ class LaunchOperator(BaseOperator):
         if not intent or not known:
             return
         launcher = self._launcher_of(known)
-        launch = (launcher.adopt(intent.request) if intent.request else None) or intent.launch
+        launch = (launcher.adopt(intent.asked) if intent.asked else None) or intent.launch
         if launch and launch.ids:
             launcher.stop(launch)
             self.log.info("%s: %s %s", why, stopped_in_words(launch), in_short(launch.ids))
@@ -278,9 +280,22 @@ class LaunchOperator(BaseOperator):
         if not launch.ids:  # an earlier try has seen all of it end
             return self._go_on(context, journal, launcher, launch, Verdict(launch.token, (), kind=launch.kind))
         if self.deferrable and not here:
-            self.defer(trigger=self._trigger(launch), method_name="execute_complete")
+            self._defer(launch, self._trigger(launch))
         verdict = self._here.wait(launcher, launch, lambda words: self.log.info("%s", words))
         return self._go_on(context, journal, launcher, launch, verdict)
+
+    def _defer(self, launch: Launch, trigger: LaunchTrigger) -> NoReturn:
+        self.defer(trigger=trigger, method_name="execute_complete", timeout=self._time_left(launch))
+
+    def _time_left(self, launch: Launch) -> timedelta | None:
+        """
+        Of `execution_timeout`, since the launch was first asked for.
+
+        Airflow (3.3) gives each leg on a worker the whole of it, and the wait of a trigger none, unless it is told.
+        """
+        if self.execution_timeout is None:
+            return None
+        return max(launch.requested_at + self.execution_timeout - _now(), NO_TIME)
 
     def _trigger(self, launch: Launch) -> LaunchTrigger:
         from airflow_transient.triggers.launch import LaunchTrigger  # no DAG file needs it
@@ -302,7 +317,7 @@ class LaunchOperator(BaseOperator):
         return said
 
     def on_kill(self) -> None:
-        if self.kill != "terminate" or self.deferrable:
+        if self.kill != "terminate" or (self.deferrable and not self._here.looks_after):
             return  # in the short leg before a deferral the next try, the trigger and the reaper look after it
         self._here.kill()
 

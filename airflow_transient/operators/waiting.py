@@ -35,6 +35,19 @@ class WorkerWait:
         self._live: tuple[Launcher, Launch] | None = None
         self._killed = False
 
+    @property
+    def killed(self) -> bool:
+        return self._killed
+
+    @property
+    def looks_after(self) -> bool:
+        """Whether a kill would end anything."""
+        return self._live is not None
+
+    def look_after(self, launcher: Launcher, launch: Launch) -> None:
+        """A kill ends this, from now on."""
+        self._live = launcher, launch
+
     def wait(self, launcher: Launcher, launch: Launch, say: Callable[[str], None], watch: Watch | None = None) -> Any:
         """
         Look till it has ended; the verdict. Raises Stopped where the task was killed, now or while it was launched.
@@ -43,7 +56,7 @@ class WorkerWait:
         """
         from airflow_transient.aws.watching import Watch
 
-        self._live = launcher, launch
+        self.look_after(launcher, launch)
         watch, said = watch or Watch(launcher, launch), None
         while not self._killed:
             verdict, words = watch.look(datetime.now(timezone.utc))

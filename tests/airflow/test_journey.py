@@ -616,6 +616,32 @@ def test_a_trigger_that_timed_out_means_stop_and_judge(world: FakeLauncher) -> N
     assert world.running() == ()
 
 
+def test_the_trigger_has_what_is_left_of_execution_timeout(world: FakeLauncher) -> None:
+    with pytest.raises(TaskDeferred) as deferred:
+        operator(execution_timeout=timedelta(hours=2)).execute(context())
+    assert timedelta(hours=1, minutes=59) < deferred.value.timeout <= timedelta(hours=2)
+
+
+def test_a_kill_ends_what_a_worker_waits_for_because_triggers_died(world: FakeLauncher) -> None:
+    from airflow.sdk.bases.operator import TriggerFailureReason
+
+    store, op, observe = Store(), operator(), world.observe
+    died = {"error": TriggerFailureReason.TRIGGER_FAILURE}
+    defer(op, context(store))
+    for _ in range(5):
+        with pytest.raises(TaskDeferred):
+            op.resume_execution("__fail__", dict(died), context(store))
+
+    def killed(launch: Any, moment: Any) -> Any:
+        op.on_kill()
+        return observe(launch.with_ids(()), moment)
+
+    world.observe = killed  # type: ignore[method-assign]
+    with pytest.raises(errors.Stopped):
+        op.resume_execution("__fail__", dict(died), context(store))
+    assert world.running() == ()
+
+
 def test_a_machine_that_failed_may_be_held(world: FakeLauncher) -> None:
     from dataclasses import replace
 

@@ -9,7 +9,8 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowSkipException, TaskDeferred
+from airflow.sdk.bases.operator import TRIGGER_FAIL_REPR, TriggerFailureReason
+from airflow.sdk.exceptions import AirflowSkipException, AirflowTaskTimeout, TaskDeferred
 
 from airflow_transient import errors
 from airflow_transient.aws.launcher import Refused
@@ -17,6 +18,7 @@ from airflow_transient.aws.workers import CrewCase
 from airflow_transient.core.depth import Depth
 from airflow_transient.core.fallback import Scope
 from airflow_transient.core.launch import BY_PERSON, Launch
+from airflow_transient.core.requests import Request
 from airflow_transient.core.workers.spec import Shipped
 from airflow_transient.core.workers.turns import Move, Turn
 from airflow_transient.hooks.aws import TransientHook
@@ -40,6 +42,7 @@ GOOD = {
     "deferrable": True,
     "poll_interval": 0.01,
 }
+ROLE = "arn:aws:iam::123456789012:role/killer"
 
 
 class Died(BaseException):
@@ -452,6 +455,102 @@ def test_a_growth_without_an_answer_that_came_after_all_is_waited_for(world: Fak
     assert (told["machines"], told["messages"]["processed"]) == (5, 100)
 
 
+def adopts_by_receipts(world: FakeLauncher, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As EC2's does where no token is found: whoever has left anything, for all attempts leave it in one place."""
+    by_token = world.adopt
+
+    def adopt(request: Request) -> Launch | None:
+        left = [id for id, seen in world.members.items() if seen.receipt]
+        known = {*request.launch.ids, *getattr(request, "over", ())}
+        came = tuple(id for id in left if id not in known)
+        return by_token(request) or (request.launch.with_ids((*request.launch.ids, *came)) if came else None)
+
+    monkeypatch.setattr(world, "adopt", adopt)
+
+
+def test_machines_that_ended_long_ago_are_no_answer_to_a_growth(
+    world: FakeLauncher, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adopts_by_receipts(world, monkeypatch)
+    op, ctx, launch = workers(interval=30), context(), world.launch
+    trigger = away(op.execute, ctx)
+    early, late = world.running()
+    drain(world, early, done=18, dead_lettered=1, ago=1800)
+    queue.holds(0, in_flight=2)
+    trigger = away(op.execute_complete, ctx, event=event(quick(trigger)))
+    assert trigger.launch["ids"] == [late]
+    queue.holds(90, in_flight=2)
+
+    def unheard(request: Request, again: bool = False) -> Launch:
+        if came := world.adopt(request):
+            return came
+        launch(request)
+        raise errors.LaunchError("no answer")
+
+    world.launch = unheard  # type: ignore[method-assign, assignment]
+    with monkeypatch.context() as mute:
+        mute.setattr(world, "_asked", {})  # nor can it be found yet
+        again = away(op.execute_complete, ctx, event=event(quick(trigger)))
+        assert again.launch["ids"] == [late]
+        asked = dict(world._asked)
+    world._asked |= asked
+    queue.holds(0)
+    drain(world, late, done=20)
+    op.interval, op.max_dead_letters = 1, 1
+    found = away(op.execute_complete, ctx, event=event(quick(again)))
+    assert set(found.launch["ids"]) == set(world.members) - {early, late}
+    all_drained(world, queue, done=20)
+    told = op.execute_complete(ctx, event=event(found))
+    count = len(world.members)
+    assert (told["machines"], told["messages"]["dead_lettered"]) == (count, 1)
+    assert told["messages"]["processed"] == 38 + 20 * (count - 2)
+
+
+def test_machines_that_came_late_are_shown_and_have_their_schedule(
+    world: FakeLauncher, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    armed: list[tuple[str, ...]] = []
+    monkeypatch.setattr("airflow_transient.aws.kill_schedule.arm", lambda _c, launch, _r: armed.append(launch.ids))
+    op, ctx, launch = workers(kill_schedule_role=ROLE), context(), world.launch
+    trigger = away(op.execute, ctx)
+    queue.holds(90)
+
+    def unheard(request: Request, again: bool = False) -> Launch:
+        launch(request)
+        raise errors.LaunchError("no answer")
+
+    grow = event(trigger)
+    world.launch = unheard  # type: ignore[method-assign, assignment]
+    again = away(op.execute_complete, ctx, event=grow)
+    world.launch = launch  # type: ignore[method-assign]
+    late = away(op.execute_complete, ctx, event=event(again))
+    assert len(late.launch["ids"]) == 5
+    assert ctx["ti"].xcoms["launch"] == late.launch
+    assert armed[-1] == tuple(late.launch["ids"])
+
+
+def test_of_a_growth_that_was_refused_those_that_came_have_their_schedule(
+    world: FakeLauncher, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    armed: list[tuple[str, ...]] = []
+    monkeypatch.setattr("airflow_transient.aws.kill_schedule.arm", lambda _c, launch, _r: armed.append(launch.ids))
+    op, ctx, launch = workers(kill_schedule_role=ROLE), context(), world.launch
+    trigger = away(op.execute, ctx)
+    queue.holds(90)
+    answers = [lambda request: launch(request)]
+
+    def one_and_no_more(request: Request, again: bool = False) -> Launch:
+        if answers:
+            return answers.pop()(request)
+        raise Refused(Scope.ACCESS, "UnauthorizedOperation")
+
+    grow = event(trigger)
+    world.room, world.launch = 1, one_and_no_more  # type: ignore[method-assign, assignment]
+    again = away(op.execute_complete, ctx, event=grow)
+    assert len(again.launch["ids"]) == 3
+    assert armed[-1] == tuple(again.launch["ids"])
+
+
 def test_the_next_try_keeps_those_that_work_when_a_growth_cannot_be_finished(world: FakeLauncher, queue: Queue) -> None:
     store, launch = Store(), world.launch
     trigger = away(workers().execute, context(store))
@@ -566,8 +665,6 @@ def test_killed_while_it_waits_all_are_ended_and_the_next_try_begins_anew(
 
 
 def test_a_trigger_that_died_gets_another_one(world: FakeLauncher, queue: Queue) -> None:
-    from airflow.sdk.bases.operator import TRIGGER_FAIL_REPR, TriggerFailureReason
-
     op, ctx = workers(), context()
     trigger = away(op.execute, ctx)
     why = {"error": TriggerFailureReason.TRIGGER_FAILURE}
@@ -576,8 +673,6 @@ def test_a_trigger_that_died_gets_another_one(world: FakeLauncher, queue: Queue)
 
 
 def test_after_airflows_own_timeout_all_are_ended_and_no_others_come(world: FakeLauncher, queue: Queue) -> None:
-    from airflow.sdk.bases.operator import TRIGGER_FAIL_REPR, TriggerFailureReason
-
     op, ctx = workers(), context()
     away(op.execute, ctx)
     why = {"error": TriggerFailureReason.TRIGGER_TIMEOUT}
@@ -585,6 +680,175 @@ def test_after_airflows_own_timeout_all_are_ended_and_no_others_come(world: Fake
         op.resume_execution(TRIGGER_FAIL_REPR, why, ctx)
     assert world.running() == ()
     assert len(world.members) == 2
+
+
+def left(leg: Any, *args: Any, **kwargs: Any) -> timedelta | None:
+    """How long Airflow lets the trigger wait."""
+    with pytest.raises(TaskDeferred) as deferred:
+        leg(*args, **kwargs)
+    told: timedelta | None = deferred.value.timeout
+    return told
+
+
+def asked_ago(ctx: dict[str, Any], ago: timedelta) -> None:
+    """As if the launch had been asked for so long ago."""
+    launch = ctx["task_state_store"].kept["airflow_transient.intent"]["launch"]
+    launch["requested_at"] = (now() - ago).isoformat()
+
+
+def test_execution_timeout_counts_from_the_first_machine_over_all_legs(world: FakeLauncher, queue: Queue) -> None:
+    op, ctx = workers(execution_timeout=timedelta(hours=2)), context()
+    first = left(op.execute, ctx)
+    assert first is not None
+    assert timedelta(hours=1, minutes=59) < first <= timedelta(hours=2)
+    asked_ago(ctx, timedelta(minutes=90))
+    queue.holds(90)
+    turn = {**Turn(Move.GROW, (), 3, "more", live=2).to_dict()}
+    event = {**turn, "launch": ctx["ti"].xcoms["launch"]}
+    after = left(op.execute_complete, ctx, event=event)
+    assert len(world.running()) == 5
+    assert after is not None
+    assert timedelta(minutes=29) < after <= timedelta(minutes=30)
+    assert left(workers().execute, context()) is None
+
+
+def test_when_execution_timeout_is_over_no_leg_makes_it_grow(world: FakeLauncher, queue: Queue) -> None:
+    op, ctx = workers(execution_timeout=timedelta(hours=2)), context()
+    trigger = away(op.execute, ctx)
+    asked_ago(ctx, timedelta(hours=2))
+    queue.holds(90)
+    ending = away(op.execute_complete, ctx, event=event(trigger))
+    assert (len(world.members), world.running()) == (2, ())
+    with pytest.raises(errors.Overdue):
+        op.execute_complete(ctx, event=event(ending))
+    assert len(world.members) == 2
+
+
+def times_out(op: Any, at_turn: int = 1) -> None:
+    """Airflow's alarm rings while the task waits itself."""
+    wait, turns = op._here.wait, iter(range(1, 100))
+
+    def rung(*args: Any) -> Any:
+        if next(turns) == at_turn:
+            raise AirflowTaskTimeout
+        return wait(*args)
+
+    op._here.wait = rung
+
+
+@pytest.mark.parametrize("in_flight", [0, 3], ids=["what is left can be seen", "what is left is in flight"])
+def test_a_task_that_waits_itself_is_overdue_in_the_same_way(world: FakeLauncher, queue: Queue, in_flight: int) -> None:
+    op, ctx = workers(deferrable=False), context()
+    times_out(op)
+    if in_flight:
+        ship_and_hold = world.launch
+
+        def launch(request: Request, again: bool = False) -> Launch:
+            queue.holds(0, in_flight)
+            return ship_and_hold(request, again)
+
+        world.launch = launch  # type: ignore[method-assign]
+    with pytest.raises(errors.Overdue):
+        op.execute(ctx)
+    assert (len(world.members), world.running()) == (2, ())
+
+
+def test_a_worker_that_dies_after_its_time_is_told_for_by_the_next_try(world: FakeLauncher, queue: Queue) -> None:
+    store, op, stop = Store(), workers(deferrable=False), world.stop
+    times_out(op)
+
+    def die(launch: Launch, why: str = "request") -> None:
+        raise Died
+
+    world.stop = die  # type: ignore[method-assign]
+    with pytest.raises(Died):
+        op.execute(context(store))
+    world.stop = stop  # type: ignore[method-assign]
+    with pytest.raises(errors.Overdue):
+        workers(deferrable=False).execute(context(store, try_number=2))
+    assert (len(world.members), world.running()) == (2, ())
+
+
+def test_machines_of_a_growth_unheard_of_that_come_after_the_time_are_ended_too(
+    world: FakeLauncher, queue: Queue
+) -> None:
+    op, ctx, launch = workers(execution_timeout=timedelta(hours=2)), context(), world.launch
+    trigger = away(op.execute, ctx)
+    queue.holds(90)
+    grow = event(trigger)
+
+    def unheard(request: Request, again: bool = False) -> Launch:
+        launch(request)
+        raise errors.LaunchError("no answer")
+
+    world.launch = unheard  # type: ignore[method-assign, assignment]
+    away(op.execute_complete, ctx, event=grow)
+    assert len(world.running()) == 5
+    op.deferrable = False
+    with pytest.raises(errors.Overdue):
+        op.resume_execution(TRIGGER_FAIL_REPR, {"error": TriggerFailureReason.TRIGGER_TIMEOUT}, ctx)
+    assert (len(world.members), world.running()) == (5, ())
+
+
+@pytest.mark.parametrize("kill", ["terminate", "leave"])
+def test_a_kill_in_the_leg_of_a_growth_ends_all_but_what_is_to_be_left(
+    world: FakeLauncher, queue: Queue, kill: str
+) -> None:
+    op, ctx, launch = workers(on_kill=kill), context(), world.launch
+    trigger = away(op.execute, ctx)
+    queue.holds(90)
+    grow = event(trigger)
+    at_kill: list[tuple[str, ...]] = []
+
+    def launch_killed(request: Request, again: bool = False) -> Launch:
+        op.on_kill()
+        at_kill.append(world.running())
+        return launch(request)
+
+    world.launch = launch_killed  # type: ignore[method-assign]
+    if kill == "leave":
+        away(op.execute_complete, ctx, event=grow)
+        assert (len(at_kill[0]), len(world.running())) == (2, 5)
+        return
+    with pytest.raises(errors.Stopped):
+        op.execute_complete(ctx, event=grow)
+    assert (at_kill, world.running()) == ([()], ())
+
+
+def test_a_kill_before_a_growth_launches_nothing(
+    world: FakeLauncher, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    op, ctx = workers(), context()
+    trigger = away(op.execute, ctx)
+    queue.holds(90)
+    grow = event(trigger)
+    written_down = op._written_down
+
+    def killed(*args: Any) -> Any:
+        op.on_kill()
+        return written_down(*args)
+
+    monkeypatch.setattr(op, "_written_down", killed)
+    with pytest.raises(errors.Stopped):
+        op.execute_complete(ctx, event=grow)
+    assert (len(world.members), world.running()) == (2, ())
+
+
+def test_a_kill_while_a_worker_waits_because_triggers_died_ends_all(world: FakeLauncher, queue: Queue) -> None:
+    op, ctx, observe = workers(), context(), world.observe
+    away(op.execute, ctx)
+    died = {"error": TriggerFailureReason.TRIGGER_FAILURE}
+    for _ in range(5):
+        away(op.resume_execution, TRIGGER_FAIL_REPR, died, ctx)
+
+    def killed(launch: Launch, moment: datetime) -> Any:
+        op.on_kill()
+        return observe(launch, moment)
+
+    world.observe = killed  # type: ignore[method-assign]
+    with pytest.raises(errors.Stopped):
+        op.resume_execution(TRIGGER_FAIL_REPR, died, ctx)
+    assert world.running() == ()
 
 
 def test_while_the_journal_says_so_no_trigger_makes_it_grow(world: FakeLauncher, queue: Queue) -> None:

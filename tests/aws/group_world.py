@@ -38,9 +38,9 @@ def model(service: str) -> Any:
 @dataclass
 class World:
     """
-    `calls`: what was asked, in order. `break_at`: raises `broken` at that call, before or `after` it took effect.
-    `denied`: actions that AWS refuses. `life`: seconds after which a machine shuts itself down; `stays_stopped`: and
-    is not terminated. `no_room`: how many machines there is no room for.
+    `calls`: what was asked, in order; `about_to`: what comes next. `break_at`: raises `broken` at that call, before
+    or `after` it took effect. `denied`: actions that AWS refuses. `life`: seconds after which a machine shuts itself
+    down; `stays_stopped`: and is not terminated. `no_room`: how many machines there is no room for.
     """
 
     now: datetime = T0
@@ -55,6 +55,7 @@ class World:
     room: int = 1000
     no_room: str = "We currently do not have sufficient t3.small capacity in the Availability Zone you requested."
     between: Callable[[], None] | None = None
+    about_to: str = ""
     groups: dict[str, dict[str, Any]] = field(default_factory=dict)
     templates: dict[str, dict[str, Any]] = field(default_factory=dict)
     machines: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -176,6 +177,7 @@ class Client:
 
         def call(**words: Any) -> Any:
             world = self._world
+            world.about_to = operation
             if world.between:
                 world.between()
             number = len(world.calls)

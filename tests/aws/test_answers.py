@@ -25,9 +25,11 @@ from airflow_transient.core.ec2.bootscript import ReportForm
 from airflow_transient.core.ec2.requests import call as run_instances_call
 from airflow_transient.core.ec2.spec import Ec2Spec
 from airflow_transient.core.fallback import Scope
+from airflow_transient.core.intent import Intent
 from airflow_transient.core.launch import Launch
 from airflow_transient.core.requests import Request
 from airflow_transient.core.spec import Pool
+from airflow_transient.core.verdict import Member, Outcome
 
 T0 = datetime(2026, 11, 21, 12, 0, tzinfo=timezone.utc)
 LAUNCH = Launch("ec2", "t0-1", "n0", (), "eu-west-1", T0, T0 + timedelta(minutes=10), T0 + timedelta(hours=1))
@@ -189,6 +191,18 @@ def test_what_ec2_has_forgotten_is_known_by_what_it_left_and_each_once() -> None
     hands = Ec2Launcher(lambda service, **_: clients[service], sleep=lambda seconds: None)
     before = replace(LAUNCH, ids=("i-1",), receipts="s3://bucket/t0-1/")
     assert hands.adopt(replace(REQUEST, launch=before)).ids == ("i-1", "i-2")  # type: ignore[union-attr]
+
+
+def test_what_earlier_attempts_left_is_no_answer_to_this_one() -> None:
+    clients = {"ec2": Ec2([TIMEOUT] * 4), "s3": Bucket("i-0", "i-1")}
+    hands = Ec2Launcher(lambda service, **_: clients[service], sleep=lambda seconds: None)
+    lives = replace(LAUNCH, ids=("i-1",), receipts="s3://bucket/t0-1/")
+    ended = Member("i-0", Outcome.SUCCEEDED)
+    request = Intent("t0", 2, launch=lives, ended=(ended,)).asking(replace(REQUEST, launch=lives)).asked
+    assert request is not None
+    assert hands.adopt(request) is None
+    with pytest.raises(errors.LaunchError, match="no clear answer"):
+        hands.launch(request)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from airflow_transient.aws.reaper.one_pass import Pass
 from airflow_transient.core.asg.group import FLAG, Flag, Group, Source, Was
 from airflow_transient.core.intent import Intent
 from airflow_transient.core.launch import BY_REQUEST, Launch, LaunchKey, Owner
+from airflow_transient.core.requests import Request
 from airflow_transient.core.verdict import Outcome
 from airflow_transient.errors import AccessError, CapacityError, LaunchError, SpecError, TransientError
 from tests.aws.group_world import ITSELF, T0, Died, World, refusal, spec
@@ -387,13 +388,14 @@ def test_tags_of_the_owner_stay(world: World) -> None:
 # --- two processes at once
 
 
+@pytest.mark.parametrize("words", [{}, {"command": None}], ids=["a command", "the group's own user data"])
 @pytest.mark.parametrize("call", range(30))
-def test_what_another_process_has_given_back_meanwhile_is_left_alone(call: int) -> None:
+def test_what_another_process_has_given_back_meanwhile_is_left_alone(call: int, words: dict[str, Any]) -> None:
     """A worker that was thought dead, and the next try: before one call the other one does all of it."""
     world = World()
-    world.make_group()
+    world.make_group(MaxSize=1)
     before, slow = world.shape(), launcher(world)
-    request = slow.prepare(spec(), LaunchKey(OWNER, "t1"), spec().pools()[0], world.now)
+    request = asked(world, **words)
     start, others = len(world.calls), []
 
     def meddle() -> None:
@@ -403,11 +405,169 @@ def test_what_another_process_has_given_back_meanwhile_is_left_alone(call: int) 
 
     world.between = meddle
     launch = slow.launch(request)
+    world.sleep(60)
     assert world.shape() == before
     assert set(launch.ids) == set(world.machines)
     assert len(launch.ids) == 2
     if others:
         assert set(others[1].ids) == set(launch.ids)
+
+
+def asked(world: World, **words: Any) -> Request:
+    return launcher(world).prepare(spec(**words), LaunchKey(OWNER, "t1"), spec(**words).pools()[0], world.now)
+
+
+def at_the_update(world: World, act: Any) -> None:
+    """Once, as the first call for capacity is about to arrive."""
+    done: list[None] = []
+
+    def meddle() -> None:
+        if world.about_to == "update_auto_scaling_group" and not done:
+            done.append(None)
+            act()
+
+    world.between = meddle
+
+
+def started_by_late_capacity(world: World, between: int) -> tuple[Launch, list[str]]:
+    """The group acts on the late capacity so many calls after it came. What was launched, and what was one too many."""
+    request, came = asked(world, command=None), len(world.calls)
+
+    def next_try() -> None:
+        nonlocal came
+        launcher(world).launch(request, again=True)
+        came = len(world.calls)
+        world.between = lambda: world.tick() if len(world.calls) == came + between else None
+
+    at_the_update(world, next_try)
+    launch = launcher(world).launch(request)
+    return launch, [id for id in world.machines if id not in launch.ids]
+
+
+@pytest.mark.parametrize("between", range(1, 10))
+def test_what_late_capacity_has_started_ends_with_it_tagged_or_not(world: World, between: int) -> None:
+    world.life, before = 1e9, world.shape()
+    launch, too_many = started_by_late_capacity(world, between)
+    world.sleep(60)
+    assert world.shape() == before
+    assert len(launch.ids) == 2
+    assert set(world.alive()) == set(launch.ids)
+    assert (len(too_many) == 2) is (between <= 5)  # the process Launch is suspended then
+
+
+@pytest.mark.parametrize("calls", range(3, 12))
+def test_after_a_crash_while_late_capacity_is_taken_back_the_reaper_does_it(world: World, calls: int) -> None:
+    """Call by call after it came, from the one that raises the flag again."""
+    request, before = asked(world, command=None), world.shape()
+
+    def next_try() -> None:
+        launcher(world).launch(request, again=True)
+        world.break_at, world.after = len(world.calls) + calls, True
+
+    at_the_update(world, next_try)
+    with suppress(Died):
+        launcher(world).launch(request)
+    assert "transient:launch" in world.shape()["Tags"] or calls > 9
+    world.break_at, world.life = None, 1e9
+    world.sleep(3600)
+    swept(world, world.now)
+    world.sleep(60)
+    assert world.shape() == before
+
+
+@pytest.mark.parametrize("code", ["ResourceContention", "InternalFailure", "ThrottlingException"])
+@pytest.mark.parametrize("arrives", [False, True])
+def test_capacity_is_not_asked_for_again_once_another_process_has_given_the_group_back(
+    world: World, code: str, arrives: bool
+) -> None:
+    request, before, start = asked(world, command=None), world.shape(), 0
+
+    def next_try() -> None:
+        nonlocal start
+        launcher(world).launch(request, again=True)
+        world.break_at, world.after = len(world.calls), arrives
+        world.broken = lambda: refusal(code, status=500)
+        start = len(world.calls)
+
+    at_the_update(world, next_try)
+    launch = launcher(world).launch(request)
+    assert world.calls[start:].count("update_auto_scaling_group") == 1 + arrives  # and one back
+    world.sleep(60)
+    assert world.shape() == before
+    assert set(launch.ids) == set(world.alive())
+
+
+@pytest.mark.parametrize("desired", [1, 3])
+def test_capacity_that_the_owner_has_set_since_is_his(world: World, desired: int) -> None:
+    world.life, request = 1e9, asked(world, command=None)
+
+    def next_try() -> None:
+        launcher(world).launch(request, again=True)
+        came = len(world.calls)
+
+        def owner() -> None:
+            if len(world.calls) == came + 1:
+                world.groups["batch"]["DesiredCapacity"] = desired
+                world.between = None
+
+        world.between = owner
+
+    at_the_update(world, next_try)
+    launch = launcher(world).launch(request)
+    world.sleep(60)
+    assert world.shape()["DesiredCapacity"] == desired == len(world.shape()["Instances"])
+    assert len(world.alive()) == len(launch.ids) + desired
+    assert (world.shape()["Tags"], world.shape()["SuspendedProcesses"]) == (["team"], ["AZRebalance"])
+
+
+def test_the_same_capacity_set_by_the_owner_after_ours_came_in_time_is_his(world: World) -> None:
+    """Another process gives the group back while this one waits, and the owner's schedule asks for as many."""
+    world.life, world.boots_in, request = 1e9, 20, asked(world, command=None)
+    looks = 0
+
+    def meddle() -> None:
+        nonlocal looks
+        looks += world.about_to == "describe_scaling_activities" or bool(world.machines)
+        if looks == 12:
+            world.between = None
+            launcher(world).adopt(request)
+            world.groups["batch"]["DesiredCapacity"] = 2
+
+    world.between = meddle
+    launcher(world).launch(request)
+    world.sleep(60)
+    assert world.shape()["DesiredCapacity"] == 2 == len(world.shape()["Instances"])
+    assert len(world.alive()) == 4
+
+
+@pytest.mark.parametrize("call", range(10))
+def test_capacity_that_comes_while_another_process_is_giving_back_is_taken_back(call: int) -> None:
+    """Its answer is lost, and it took effect before one of the other's last calls, who had looked already."""
+
+    def race(at: int | None) -> tuple[World, dict[str, Any], Launch, int]:
+        world = World(life=1e9)
+        world.make_group()
+        before, request, made = world.shape(), asked(world, command=None), 0
+
+        def arrive() -> None:
+            if len(world.calls) == at:
+                world.groups["batch"]["DesiredCapacity"] = 2
+
+        def next_try() -> None:
+            nonlocal made
+            world.between = arrive
+            launcher(world).launch(request, again=True)
+            made = world.break_at = len(world.calls)
+            world.broken = lambda: refusal("InternalFailure", status=500)
+
+        at_the_update(world, next_try)
+        return world, before, launcher(world).launch(request), made
+
+    made = race(None)[3]
+    world, before, launch, _ = race(made - call)
+    world.sleep(60)
+    assert world.shape() == before
+    assert set(world.alive()) == set(launch.ids)
 
 
 @pytest.mark.parametrize("call", range(16))

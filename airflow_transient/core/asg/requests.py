@@ -195,6 +195,11 @@ def raise_flag(plan: Plan) -> dict[str, Any]:
     return {"Tags": [_tag(plan.group, plan.flag.name, plan.flag.words, propagate=False)]}
 
 
+def raise_flag_and_tag(plan: Plan) -> dict[str, Any]:
+    """In one call, where the group may be starting machines already."""
+    return {"Tags": [*raise_flag(plan)["Tags"], *tag_machines(plan)["Tags"]]}
+
+
 def lower_flag(group: str, flag: Flag) -> dict[str, Any]:
     return {"Tags": [_tag(group, flag.name)]}
 
@@ -228,6 +233,18 @@ def more_capacity(plan: Plan, group: Group, missing: int) -> dict[str, Any]:
     if plan.template:
         change |= launched_from(group, Source(_kind_with_template(plan.was.source), plan.template_name), by_name=True)
     return change
+
+
+def is_what_we_asked(plan: Plan, asked: Mapping[str, Any], before: Group, group: Group) -> bool:
+    """
+    Whether the group's capacity is by that call of ours: by our template, or else by its very sizes.
+
+    :param before: the group as it was when `asked` was made up.
+    """
+    if plan.template:
+        return group.template_name == plan.template_name
+    sizes = (asked["DesiredCapacity"], asked.get("MaxSize", before.was.max))
+    return (group.was.desired, group.was.max) == sizes and group.was.desired > plan.was.desired
 
 
 def as_it_was(group: Group, flag: Flag, theirs: bool) -> dict[str, Any]:

@@ -228,6 +228,31 @@ def test_capacity_and_template_change_in_one_call_and_the_maximum_only_where_it_
     assert ours["LaunchTemplate"] == {"LaunchTemplateName": "transient-t1-1-1", "Version": "1"}
 
 
+@pytest.mark.parametrize(
+    ("asked", "words", "ours"),
+    [
+        pytest.param({"DesiredCapacity": 2}, {"DesiredCapacity": 2}, True, id="the very sizes"),
+        pytest.param(
+            {"DesiredCapacity": 4, "MaxSize": 4}, {"DesiredCapacity": 4, "MaxSize": 4}, True, id="and maximum"
+        ),
+        pytest.param({"DesiredCapacity": 2}, {}, False, id="nothing came"),
+        pytest.param({"DesiredCapacity": 2}, {"DesiredCapacity": 1}, False, id="another size: the owner's"),
+        pytest.param({"DesiredCapacity": 2}, {"DesiredCapacity": 2, "MaxSize": 9}, False, id="another maximum"),
+    ],
+)
+def test_capacity_is_ours_by_the_very_sizes_that_we_asked_for(
+    asked: dict[str, Any], words: dict[str, Any], ours: bool
+) -> None:
+    assert requests.is_what_we_asked(plan(), asked, group(), group(**words)) is ours
+
+
+@pytest.mark.parametrize(("name", "ours"), [("transient-t1-1-1", True), ("theirs", False)])
+def test_capacity_with_a_template_of_ours_is_ours_by_that_template(name: str, ours: bool) -> None:
+    said = group(DesiredCapacity=2, LaunchTemplate={"LaunchTemplateId": "lt-9", "LaunchTemplateName": name})
+    mine = plan(template={"ImageId": "ami-1"})
+    assert requests.is_what_we_asked(mine, {"DesiredCapacity": 2}, group(), said) is ours
+
+
 def test_nothing_is_asked_of_a_group_that_is_as_it_was() -> None:
     flag = Flag("t1-1-1", T0, group().was, own_template=True)
     assert requests.as_it_was(group(), flag, theirs=False) == {}
