@@ -6,7 +6,7 @@ image of its disk: only if there is none of the same base image, script and file
 `report` runs from that image, whose software is then there at boot.
 
 It needs a bucket (Airflow Variable `results_bucket`, default `transient-results`) and, on real AWS, the permissions in
-docs/images.md. `force` makes a new image whatever there is.
+docs/images.md. `force` makes a new image whatever there is. Paused at first: a disk image is kept, and costs.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ with DAG(
     schedule="0 3 * * 0",
     start_date=datetime(2026, 1, 1),
     catchup=False,
+    is_paused_upon_creation=True,
     params={"force": Param(False, type="boolean", title="Make a new image whatever there is")},
     tags=["transient", "ec2"],
     doc_md=__doc__,

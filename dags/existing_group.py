@@ -6,7 +6,7 @@ the group's, and between launches the group is empty and as its owner left it.
 
 `report` runs a command of ours and tells how it ended. `as_it_is` lets the user data of the group's own template run,
 of which nobody hears the end: a machine that shuts itself down is taken for a success. The groups may have a maximum of
-0: it is raised while their machines start. docs/groups.md has the permissions.
+0: it is raised while their machines start. docs/groups.md has the permissions. Paused at first: it needs these groups.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ with DAG(
     schedule="0 1,7,13,19 * * *",
     start_date=datetime(2026, 1, 1),
     catchup=False,
+    is_paused_upon_creation=True,
     tags=["transient", "ec2"],
     doc_md=__doc__,
 ) as dag:

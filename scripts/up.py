@@ -226,6 +226,9 @@ def server_env(port: int) -> dict[str, str]:
         # A manual run of a paused DAG would stay queued; the examples cost nothing to let run.
         "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
+        # Airflow's is 300 s. Its scheduler fails a try now and then whose trigger fires within a second of the deferral
+        # ("state mismatch"), and a person waits.
+        "AIRFLOW__CORE__DEFAULT_TASK_RETRY_DELAY": "5",
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
         "AIRFLOW__API__HOST": "127.0.0.1",
         "AIRFLOW__API__PORT": str(port),

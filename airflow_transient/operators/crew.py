@@ -210,6 +210,8 @@ class CrewOperator(GrowingOperator):
     def execute_complete(self, context: Context, event: Any = None, **_: Any) -> Any:
         journal, launch = self._journal(context), Launch.from_dict(event["launch"])
         with self._ending_with_us(journal):
+            if ours := self._instead_of(launch, journal):
+                return self._wait(context, journal, self._launcher_of(ours), ours)
             self._here.look_after(self._launcher_of(launch), launch)  # a growth may take minutes
             return self._in_time(context, journal, lambda: self._took(context, journal, launch, Turn.from_dict(event)))
 

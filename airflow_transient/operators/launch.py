@@ -144,8 +144,25 @@ class LaunchOperator(BaseOperator):
     def execute_complete(self, context: Context, event: Any = None, **_: Any) -> Any:
         launch, journal = Launch.from_dict(event["launch"]), self._journal(context)
         with self._ending_with_us(journal):
+            if ours := self._instead_of(launch, journal):
+                return self._wait(context, journal, self._launcher_of(ours), ours)
             launcher = self._launcher_of(launch)
             return self._go_on(context, journal, launcher, launch, Verdict.from_dict(event))
+
+    def _instead_of(self, told: Launch, journal: Journal) -> Launch | None:
+        """
+        What this task waits for, where an event is of something else.
+
+        A clear deletes the trigger's row; SQLite gives its number to the next one, and what the old trigger tells in
+        its last second reaches the task that waits anew (Trigger.submit_event goes by the number alone).
+        """
+        intent = journal.read()
+        if intent is None or intent.launch is None or not (told.ids and intent.launch.ids):
+            return None
+        if not {*intent.launch.ids, *(member.id for member in intent.ended)}.isdisjoint(told.ids):
+            return None
+        self.log.warning("told how an earlier launch ended (%s); waiting on", in_short(told.ids))
+        return intent.launch
 
     def _go_on(self, context: Context, journal: Journal, launcher: Launcher, launch: Launch, verdict: Verdict) -> Any:
         """Some or all have ended. Write that down; wait for the rest, launch what is missing, or tell the verdict."""

@@ -279,6 +279,19 @@ def test_a_cleared_task_stops_its_old_launch_and_starts_a_new_one(world: FakeLau
     assert new != old
 
 
+def test_an_event_of_an_earlier_launch_ends_no_wait(world: FakeLauncher) -> None:
+    """On SQLite the old trigger's number is the new one's, and its last event reaches whoever waits now."""
+    store, op = Store(), operator()
+    old = defer(op, context(store))
+    new = defer(op, again := context(store, try_number=2, max_tries=3))
+    (second,) = world.running()
+    with pytest.raises(TaskDeferred) as deferred:
+        op.execute_complete(again, event=run(old))
+    assert deferred.value.trigger.launch["ids"] == new.launch["ids"] == [second]  # type: ignore[attr-defined]
+    world.end(second, 0, at=now())
+    assert op.execute_complete(again, event=run(new))["ids"] == [second]
+
+
 def test_tasks_test_launches_anew_each_time(world: FakeLauncher, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store()
     in_the_ui = defer(operator(), context(store)).launch["ids"]
