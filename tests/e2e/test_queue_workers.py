@@ -171,9 +171,11 @@ def test_two_operators_on_one_queue_lose_nothing_and_count_what_is_their_own(wor
 
 
 def test_a_queue_whose_counters_lag_is_neither_skipped_nor_grown_for_twice(world: World) -> None:
-    """SQS's lag by up to a minute; here by three seconds, and the interval is four."""
+    """SQS's lag by up to a minute; here by three seconds, and the interval is four. The first reading knows nothing."""
     world.cloud.faults.sqs_lag(3, world.name)
     fill(world, range(12), poisoned=3)
+    wait_for(lambda: world.visible() == 12)
+    blind = world.cloud.faults.sqs_lag(900, world.name)
     op = QueueWorkersOperator(
         **words(world, interval=4, idle_timeout=2),
         image_id=IMAGE,
@@ -181,7 +183,21 @@ def test_a_queue_whose_counters_lag_is_neither_skipped_nor_grown_for_twice(world
         instance_profile="worker",
         deferrable=True,
     )
-    told = to_the_end(op)
+    seen: list[threading.Thread] = []
+
+    def see_after_the_first_reading(_: WorkersTrigger) -> None:
+        readings = lambda: world.cloud.queue_calls(world.name)["GetQueueAttributes"]  # noqa: E731
+        before = readings()
+
+        def see() -> None:
+            wait_for(lambda: readings() > before)
+            world.cloud.faults.remove(blind)
+
+        if not seen:
+            seen.append(threading.Thread(target=see, daemon=True))
+            seen[0].start()
+
+    told = to_the_end(op, see_after_the_first_reading)
     world.cloud.faults.clear()
     right(world, range(12), poisoned=3)
     assert [each["count"] for each in told["growth"]] == [2]
