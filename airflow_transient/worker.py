@@ -387,10 +387,6 @@ class QueueName:
             return cls(words)
         raise CannotWork(f"{words} is no queue: give its name, its URL or its ARN.")
 
-    @property
-    def fifo(self) -> bool:
-        return self.name.endswith(".fifo")
-
 
 # --- what is said -------------------------------------------------------------------------------------------------
 
@@ -581,7 +577,7 @@ class Tail:
     def add(self, data: bytes) -> None:
         self._kept += data
         if len(self._kept) > 2 * self._limit:
-            del self._kept[: -self._limit]
+            del self._kept[: len(self._kept) - self._limit]  # -limit would keep all where the limit is 0
 
     def text(self) -> str:
         return bytes(self._kept[-self._limit :]).decode(errors="replace") if self._limit else ""
@@ -1259,7 +1255,7 @@ class Worker:
 
     def _put_back(self, message: Message, delay: int) -> None:
         self._heart.still()
-        self._due = time.monotonic() + delay
+        self._due = max(self._due, time.monotonic() + delay)
         # Not again when the answer was lost: by then it may be somebody else's, who must keep it hidden. Unanswered, it
         # comes back when its visibility ends.
         with contextlib.suppress(Gone, Interruption, CannotWork):
@@ -1560,6 +1556,7 @@ def number(least: float, most: float = math.inf, of: Callable[[str], float] = fl
             raise argparse.ArgumentTypeError(f"{text} is not between {least:g} and {most:g}")
         return value
 
+    read.__name__ = of.__name__  # argparse says it of what is no number
     return read
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shlex
@@ -175,7 +176,8 @@ def test_workers_that_die_without_doing_anything_are_given_up(world: World) -> N
 
     def kill_them() -> bool:
         for pid in run.pids() if run.process.poll() is None else []:
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         return run.process.poll() is not None
 
     wait_for(kill_them)

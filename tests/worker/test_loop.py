@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Callable
@@ -10,9 +11,18 @@ from pathlib import Path
 import pytest
 
 from airflow_transient import worker
-from airflow_transient.worker import CANNOT_WORK, DRAINED, LONGEST_MESSAGE, Job, write_message, write_seed_message
-from tests.worker.world import World
+from airflow_transient.worker import (
+    CANNOT_WORK,
+    DRAINED,
+    IN_ONE_CALL,
+    LONGEST_MESSAGE,
+    Job,
+    write_message,
+    write_seed_message,
+)
+from tests.worker.world import World, wait_for
 
+MiB = 1024 * 1024
 FAILS = ("sh", "-c", "echo what went wrong; exit 3")
 
 
@@ -47,6 +57,14 @@ def test_every_key_reaches_the_command_and_comes_back(world: World) -> None:
     run = world.work(command=("cp",))
     assert run.receipt["done"] == len(NAMES)
     assert world.outputs() == {name: name.encode() for name in NAMES}
+
+
+def test_a_file_that_travels_in_parts_comes_back_whole(world: World) -> None:
+    body = os.urandom(IN_ONE_CALL + MiB)
+    world.job("large", body)
+    run = world.work(command=("cp",))
+    assert world.outputs() == {"large": body}
+    assert (run.receipt["bytes_in"], run.receipt["bytes_out"]) == (len(body), len(body))
 
 
 def test_the_file_s_name_is_kept_and_the_parameters_follow(world: World) -> None:
@@ -132,7 +150,19 @@ def test_a_failed_job_waits_its_delay_and_the_worker_for_it(world: World) -> Non
     world.job("a.txt")
     run = world.work("--retry-delay", "2", "--max-failures", "2", command=FAILS)
     assert run.receipt["dead_lettered"] == 1
-    assert run.receipt["seconds"] > 2
+    assert run.receipt["seconds"] > 3  # the delay, and after the last try the idle time-out
+
+
+def test_of_two_that_were_put_back_the_one_that_takes_longer_is_waited_for(world: World, tmp_path: Path) -> None:
+    world.job("long", parameters=["long"])
+    (message,) = world.sqs.receive_message(QueueUrl=world.queue, VisibilityTimeout=0)["Messages"]
+    for number in (1, 2):  # so its next delay is four times the first
+        world.put(f"failures/{json.loads(message['Body'])['id']}/{message['MessageId']}-{number}.json", b"{}")
+    world.job("short", parameters=["short"])
+    once = f'[ -e {tmp_path}/$3 ] && cp "$1" "$2" || {{ echo $3 >>{tmp_path}/failed; touch {tmp_path}/$3; exit 1; }}'
+    run = world.work("--retry-delay", "1", "--max-failures", "4", command=("sh", "-c", once, "sh"))
+    assert (tmp_path / "failed").read_text().split() == ["long", "short"]
+    assert (run.receipt["done"], world.left()) == (2, 0)
 
 
 def test_interruptions_do_not_count_as_failures(world: World) -> None:
@@ -175,11 +205,24 @@ ENDINGS = {
 EVAL = ("sh", "-c", 'eval "$3"', "sh")
 
 
+def below(folder: Path) -> list[str]:
+    """Folders in there that are some process's own, also where they are "(deleted)"."""
+    found = []
+    for link in Path("/proc").glob("[0-9]*/cwd"):
+        with contextlib.suppress(OSError):  # gone meanwhile, or somebody else's
+            found.append(os.readlink(link))
+    return [each for each in found if each.startswith(f"{folder}/")]
+
+
 def test_each_failure_has_its_kind_and_none_of_their_processes_lives_on(world: World) -> None:
     for number, script in enumerate(ENDINGS):
         world.job(f"{number}", parameters=[script], id=f"{number}")
     world.job("missing", None, parameters=["true"], id="missing")
-    run = world.work("--max-failures", "1", "--job-timeout", "1", "--processes", "2", command=EVAL)
+    options = ("--max-failures", "1", "--job-timeout", "3", "--processes", "2", "--idle-timeout", "4")
+    run = world.start(*options, command=EVAL)
+    wait_for(lambda: len(run.event("dead-lettered")) == len(ENDINGS) + 1)
+    assert (below(run.folder / "tmp"), run.process.poll()) == ([], None)  # they end with the job, not with its worker
+    run.end()
     found = {each["message"]["id"]: (each["kind"], each["exit_code"]) for each in world.failures()}
     wanted = {f"{number}": ending for number, ending in enumerate(ENDINGS.values())}
     assert found == {**wanted, "missing": ("missing-input", None)}

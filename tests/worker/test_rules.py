@@ -9,12 +9,22 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 from botocore import exceptions as botocore
 from botocore.exceptions import ClientError
 
 from airflow_transient import worker
-from airflow_transient.worker import CannotWork, Gone, Interruption, QueueName, asking, options_of, read_message
+from airflow_transient.worker import (
+    CannotWork,
+    Gone,
+    Interruption,
+    Options,
+    QueueName,
+    asking,
+    options_of,
+    read_message,
+)
 from tests.worker.world import ROOT, WORKER
 
 
@@ -141,7 +151,8 @@ BAD_OPTIONS = {
     "no command": ([], "which command"),
     "nothing after the dashes": (["--"], "which command"),
     "no processes": (["--processes", "0", "--", "true"], "between 1 and 256"),
-    "not a number": (["--visibility", "long", "--", "true"], "invalid"),
+    "not a number": (["--retry-delay", "long", "--", "true"], "invalid float value: 'long'"),
+    "not a whole number": (["--visibility", "2.5", "--", "true"], "invalid int value: '2.5'"),
     "a job longer than a message may be held": (["--job-timeout", "43200", "--", "true"], "between 1 and 42600"),
     "a visibility nobody can keep up": (["--visibility", "1", "--", "true"], "between 2"),
 }
@@ -153,6 +164,51 @@ def test_wrong_options_are_refused(words: list[str], why: str, capsys: pytest.Ca
         options_of([*NEEDED, *words])
     assert end.value.code == worker.USAGE
     assert why in capsys.readouterr().err
+
+
+ARN = "arn:aws:sqs:eu-south-1:1:jobs"
+#: The option, the queue, the environment, what the machine says (None: there is no metadata service); the region.
+REGIONS: dict[str, tuple[str, str, str, str | None, str | type[Exception]]] = {
+    "the option": ("eu-west-1", ARN, "us-east-1", "us-west-2", "eu-west-1"),
+    "the queue": ("", ARN, "us-east-1", "us-west-2", "eu-south-1"),
+    "the environment": ("", "jobs", "us-east-1", "us-west-2", "us-east-1"),
+    "the machine": ("", "jobs", "", "us-west-2", "us-west-2"),
+    "nobody yet: the metadata may still come": ("", "jobs", "", None, Interruption),
+    "nobody": ("", "jobs", "", "", CannotWork),
+}
+
+
+@pytest.mark.parametrize(
+    ("option", "queue", "env", "machine", "found"), REGIONS.values(), ids=[f"says {name}" for name in REGIONS]
+)
+def test_which_region_says(
+    monkeypatch: pytest.MonkeyPatch, option: str, queue: str, env: str, machine: str | None, found: Any
+) -> None:
+    def metadata(path: str) -> str:
+        if machine is None:
+            raise OSError("no answer")
+        return machine
+
+    monkeypatch.setattr(worker, "metadata", metadata)
+    monkeypatch.setattr(worker, "_session", boto3.session.Session)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "false")
+    monkeypatch.setenv("AWS_REGION", env)
+    monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
+    options = Options(queue, "s3://b/f", ("true",), region=option)
+    if isinstance(found, str):
+        assert worker.region_of(options) == found
+        return
+    with pytest.raises(found, match="Which region"):
+        worker.region_of(options)
+
+
+def test_where_the_metadata_are_disabled_nobody_asks_them_for_the_region(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "_session", boto3.session.Session)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(CannotWork, match="Which region"):
+        worker.region_of(Options("jobs", "s3://b/f", ("true",)))
 
 
 # --- what it is made of ---------------------------------------------------------------------------------
