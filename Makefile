@@ -14,7 +14,7 @@ help: ## this list
 setup: $(READY) ## make .venv and install everything into it (about two minutes the first time)
 
 # exec: one process below make, so that what make is told to end reaches Python.
-demo: $(READY) ## show one launch from beginning to end on this machine
+demo: $(READY) ## a job, a burst of tasks and a batch of files, from beginning to end
 	@exec $(PY) scripts/demo.py
 
 up: $(READY) ## the local cloud and Airflow on this machine, till Ctrl-C

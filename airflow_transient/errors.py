@@ -25,7 +25,7 @@ class TransientError(Exception):
 
 
 class SpecError(TransientError, ValueError):
-    """What was asked for cannot be launched as written; nothing was."""
+    """What was asked for cannot be launched as written; nothing was, or it is undone."""
 
 
 class LaunchError(TransientError):

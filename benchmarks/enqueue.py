@@ -11,29 +11,27 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from xml.sax.saxutils import escape
 
 from benchmarks import figures
+from benchmarks.stand_in import KEYS, served
 
 PAGE = figures.ROOT / "docs" / "batch.md"
-#: files of a directory, and by how much of it an earlier try was there before
+#: files of a directory, and whether an earlier try had sent them all
 RUNS = ((1000, False), (10_000, False), (10_000, True))
 KiB = 1024
 HEAD = ("files of 1 KiB", "took", "files a second", "CPU a file", "calls a file", "memory")
-KEYS = {"AWS_ACCESS_KEY_ID": "none", "AWS_SECRET_ACCESS_KEY": "none", "AWS_EC2_METADATA_DISABLED": "true"}
 CHILD = "from benchmarks import enqueue; enqueue.once()"
 
 
 @dataclass
-class StandIn:
+class Receiver:
     """Counts what comes, and keeps manifests only."""
 
     messages: int = 0
@@ -59,37 +57,6 @@ class StandIn:
         if method == "PUT" and "_manifests/" in key:
             self.kept[key] = body
         return self.kept[key] if method == "GET" else b""
-
-
-def served(stand_in: StandIn) -> ThreadingHTTPServer:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        wbufsize = -1  # one packet an answer
-
-        def answer(self) -> None:
-            if self.headers.get("Expect"):  # "go on" was written, and is waited for
-                self.wfile.flush()
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            target = self.headers.get("X-Amz-Target")
-            if target:
-                said = json.dumps(stand_in.sqs(target.rpartition(".")[2], json.loads(body))).encode()
-            else:
-                said = stand_in.s3(self.command, self.path, body)
-            self.send_response_only(200)
-            self.send_header("Content-Type", "application/x-amz-json-1.0" if target else "application/xml")
-            self.send_header("Content-Length", str(len(said)))
-            self.end_headers()
-            self.wfile.write(said)
-            self.wfile.flush()
-
-        do_GET = do_PUT = do_POST = answer
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    return server
 
 
 def once() -> None:
@@ -132,7 +99,7 @@ class Measured:
         ]
 
 
-def measure(stand_in: StandIn, url: str, folder: Path, files: int, resumed: bool) -> Measured:
+def measure(stand_in: Receiver, url: str, folder: Path, files: int, resumed: bool) -> Measured:
     before, sent = stand_in.calls.total(), stand_in.messages
     process = subprocess.Popen(
         [sys.executable, "-c", CHILD, str(folder), url, "yes" if resumed else "no"],
@@ -161,10 +128,10 @@ def filled(folder: Path, files: int) -> Path:
 def main(runs: Sequence[tuple[int, bool]] = RUNS, page: Path = PAGE) -> None:
     rows: list[list[str]] = []
     with tempfile.TemporaryDirectory() as place:
-        stand_in = StandIn()
+        stand_in = Receiver()
         for files, resumed in runs:
             if not resumed:
-                stand_in = StandIn()
+                stand_in = Receiver()
             server = served(stand_in)
             folder = filled(Path(place, str(files)), files)
             rows.append(measure(stand_in, f"http://127.0.0.1:{server.server_port}", folder, files, resumed).row())

@@ -11,17 +11,16 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 from airflow_transient.worker import Job, write_message
 from benchmarks import figures
+from benchmarks.stand_in import KEYS, served
 
 PAGE = figures.ROOT / "docs" / "worker.md"
 #: messages, processes
@@ -36,11 +35,10 @@ HEAD = (
     "calls a message",
     "memory",
 )
-KEYS = {"AWS_ACCESS_KEY_ID": "none", "AWS_SECRET_ACCESS_KEY": "none", "AWS_EC2_METADATA_DISABLED": "true"}
 
 
 @dataclass
-class StandIn:
+class Sender:
     """A queue of such messages, an object that every key names, and the keys that were written."""
 
     messages: deque[str]
@@ -62,42 +60,11 @@ class StandIn:
         name = json.loads(body)["id"]
         return {"Messages": [{"MessageId": name, "ReceiptHandle": name, "Body": body, "Attributes": {}}]}
 
-    def s3(self, method: str, path: str) -> bytes:
+    def s3(self, method: str, target: str, body: bytes) -> bytes:
         self.calls[method] += 1
         if method == "PUT":
-            self.kept.add(path)
+            self.kept.add(target)
         return b"x" * KiB if method == "GET" else b""
-
-
-def served(stand_in: StandIn) -> ThreadingHTTPServer:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        wbufsize = -1  # one packet an answer
-
-        def answer(self) -> None:
-            if self.headers.get("Expect"):  # "go on" was written, and is waited for
-                self.wfile.flush()
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            target = self.headers.get("X-Amz-Target")
-            if target:
-                said = json.dumps(stand_in.sqs(target.rpartition(".")[2], json.loads(body))).encode()
-            else:
-                said = stand_in.s3(self.command, self.path)
-            self.send_response_only(200)
-            self.send_header("Content-Type", "application/x-amz-json-1.0")
-            self.send_header("Content-Length", str(len(said)))
-            self.end_headers()
-            self.wfile.write(said)
-            self.wfile.flush()
-
-        do_GET = do_PUT = do_POST = answer
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    return server
 
 
 @dataclass(frozen=True)
@@ -127,7 +94,7 @@ def bodies(messages: int) -> deque[str]:
 
 
 def drain(messages: int, processes: int) -> Drain:
-    stand_in = StandIn(bodies(messages))
+    stand_in = Sender(bodies(messages))
     server = served(stand_in)
     url = f"http://127.0.0.1:{server.server_port}"
     line = [

@@ -213,7 +213,7 @@ def read(cloud: LocalCloud, objects: Mapping[str, int], name: str) -> bytes:
 
 
 def xcom(dag_id: str = DAG_ID, task_id: str = TASK_ID, key: str = "return_value") -> dict[str, Any]:
-    """The same where it is a table of words; empty where there is nothing."""
+    """What `left_by` tells, where it is a table of words; empty where there is nothing."""
     said = left_by(dag_id, task_id, key)
     return said if isinstance(said, dict) else {}
 

@@ -113,7 +113,10 @@ def main() -> int:
 def parse_arguments(description: str, home: Path) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument(
-        "--home", type=Path, default=home, help="folder to keep things in; up/ and test/ are wiped (%(default)s)"
+        "--home",
+        type=Path,
+        default=home,
+        help="folder to keep things in; up/ is wiped, and test/ by `make up` (%(default)s)",
     )
     parser.add_argument(
         "--port", type=int, default=AIRFLOW_PORT, help="of Airflow; if taken, the next free one (%(default)s)"

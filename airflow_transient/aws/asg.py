@@ -123,7 +123,7 @@ class AsgLauncher:
         loan = self._loan(request)
         try:
             borrowed = loan.is_on()
-            if not borrowed and (ids := self._came(request, patiently=again)):
+            if not borrowed and (ids := self._came(loan, patiently=again)):
                 return _answer(request, ids, None)
             if not borrowed:
                 loan.claim()
@@ -155,12 +155,11 @@ class AsgLauncher:
         loan = self._loan(request)
         if loan.is_on():
             give_back(self._hands, loan.plan.group, loan.plan.flag)
-        ids = self._came(request, patiently=True)
+        ids = self._came(loan, patiently=True)
         return request.launch.with_ids(request.launch.ids + ids) if ids else None
 
-    def _came(self, request: Request, patiently: bool) -> tuple[str, ...]:
+    def _came(self, loan: Loan, patiently: bool) -> tuple[str, ...]:
         """EC2 may not tell at once of what it has just started."""
-        loan = self._loan(request)
         for pause in (*ASK_AGAIN, None) if patiently else (None,):
             if ids := loan.came():
                 return ids

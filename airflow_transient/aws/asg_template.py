@@ -14,6 +14,7 @@ from airflow_transient.core.asg import requests
 from airflow_transient.core.asg.group import Source
 from airflow_transient.core.asg.requests import Plan
 from airflow_transient.core.asg.spec import GroupSpec
+from airflow_transient.core.ec2.requests import tag_list
 from airflow_transient.core.ec2.spec import Image, LaunchTemplate
 from airflow_transient.errors import SpecError
 
@@ -62,14 +63,13 @@ def publish(client: ClientFactory, plan: Plan, user_data: str) -> None:
 
     :param user_data: base64, as EC2 takes it here.
     """
-    tags = [{"Key": name, "Value": value} for name, value in plan.tags.items()]
     with launcher.said_plainly("ec2:CreateLaunchTemplate"):
         try:
             client("ec2").create_launch_template(
                 LaunchTemplateName=plan.template_name,
                 ClientToken=plan.token,
                 LaunchTemplateData={**(plan.template or {}), "UserData": user_data},
-                TagSpecifications=[{"ResourceType": "launch-template", "Tags": tags}],
+                TagSpecifications=[{"ResourceType": "launch-template", "Tags": tag_list(plan.tags)}],
             )
         except launcher.FAILURES as error:
             if launcher.code_of(error) != THERE:

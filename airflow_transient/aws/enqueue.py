@@ -15,9 +15,9 @@ from typing import Any
 
 from airflow_transient.aws.enqueue_manifest import LINES, READ_AT_ONCE, Manifest
 from airflow_transient.aws.enqueue_queue import RETRIES, Sender, Taken
-from airflow_transient.aws.enqueue_sources import PARTS_AT_ONCE, Gone, LeftOut, Unusable, bucket_said, source_of
+from airflow_transient.aws.enqueue_sources import PARTS_AT_ONCE, Gone, LeftOut, Unusable, source_of
 from airflow_transient.aws.in_order import in_order
-from airflow_transient.aws.launcher import ClientFactory
+from airflow_transient.aws.launcher import ClientFactory, bucket_said
 from airflow_transient.core.batch.batches import Mail, Message, batches
 from airflow_transient.core.batch.manifest import Sent
 from airflow_transient.core.batch.naming import Namer, Problem, Wish
@@ -66,6 +66,8 @@ class Tools:
 
 @dataclass
 class Tally:
+    """This try's sums so far."""
+
     sent: int = 0
     bytes: int = 0
     skipped: int = 0

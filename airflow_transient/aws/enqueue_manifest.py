@@ -12,8 +12,8 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from airflow_transient.aws.enqueue_sources import bucket_said
 from airflow_transient.aws.in_order import in_order
+from airflow_transient.aws.launcher import bucket_said
 from airflow_transient.core.batch import manifest
 from airflow_transient.core.batch.manifest import Sent
 from airflow_transient.core.batch.naming import Wish

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 
-from airflow_transient.aws.launcher import code_of, said_plainly, status_of
+from airflow_transient.aws.launcher import bucket_said, code_of, status_of
 from airflow_transient.core.batch import pattern as patterns
 from airflow_transient.core.batch.naming import Found, Problem, Wish
 from airflow_transient.core.batch.spec import EnqueueSpec
@@ -70,18 +70,6 @@ class Source(Protocol):
 
 def source_of(spec: EnqueueSpec, s3: Any, left_out: LeftOut) -> Source:
     return Directory(spec, s3, left_out) if isinstance(spec.source, str) else Bucket(spec, s3)
-
-
-@contextmanager
-def bucket_said(action: str, bucket: str) -> Iterator[None]:
-    """As said_plainly; that there is no such bucket is said by its name."""
-    with said_plainly(f"{action} on {bucket}"):
-        try:
-            yield
-        except ClientError as error:
-            if code_of(error) != "NoSuchBucket":
-                raise
-            raise SpecError(f"there is no bucket {bucket!r}: check its name, and aws_conn_id") from error
 
 
 # --- a directory of this machine --------------------------------------------------------------------------------------

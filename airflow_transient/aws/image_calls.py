@@ -14,6 +14,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from airflow_transient.aws.launcher import ClientFactory, code_of, said_plainly
+from airflow_transient.core.ec2.requests import tag_list
 from airflow_transient.core.images.keeping import Image, ours
 from airflow_transient.core.images.plan import Plan
 from airflow_transient.core.images.requests import copy_image, create_image
@@ -110,7 +111,7 @@ def mark_published(ec2: Any, image: Image, parameter: str) -> None:
     if told.items() <= image.tags.items():
         return
     with said_plainly("ec2:CreateTags on the image"):
-        ec2.create_tags(Resources=[image.id], Tags=[{"Key": name, "Value": value} for name, value in told.items()])
+        ec2.create_tags(Resources=[image.id], Tags=tag_list(told))
 
 
 def remove(ec2: Any, image: Image, sleep: Sleep = time.sleep) -> None:

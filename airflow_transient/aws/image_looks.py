@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from airflow_transient.aws import pacing
 from airflow_transient.aws.ec2_looks import CALLS_AT_ONCE, FILTER_LIMIT
@@ -73,5 +72,11 @@ def _sighting(launch: Launch, member: str, answers: Mapping[Place, _Answer]) -> 
     image = answer.images.get(place[0])
     if image is None:
         return ImageSighting(member, Phase.UNKNOWN, absent=True, note="EC2 does not know it (yet)")
-    told: dict[str, Any] = {"reason": image.reason, "detail": image.detail, "note": f"its state is {image.state}"}
-    return replace(ImageSighting(member, PHASES.get(image.state, Phase.UNKNOWN), image.state), **told)
+    return ImageSighting(
+        member,
+        PHASES.get(image.state, Phase.UNKNOWN),
+        image.state,
+        reason=image.reason,
+        detail=image.detail,
+        note=f"its state is {image.state}",
+    )

@@ -11,7 +11,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from airflow_transient.aws.ec2_looks import FILTER_LIMIT
+from airflow_transient.aws.ec2_looks import FILTER_LIMIT, describe
 from airflow_transient.aws.launcher import ClientFactory, code_of, said_plainly
 from airflow_transient.core.images.keeping import Image, parameters_of
 
@@ -80,9 +80,8 @@ def _by_instances(ec2: Any, images: Sequence[Image]) -> Iterator[tuple[str, str]
             {"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped", "shutting-down"]},
         ]
         with said_plainly("ec2:DescribeInstances"):
-            for page in ec2.get_paginator("describe_instances").paginate(Filters=filters):
-                for reservation in page["Reservations"]:
-                    yield from ((i["ImageId"], f"instance {i['InstanceId']} runs it") for i in reservation["Instances"])
+            for each in describe(ec2, filters):
+                yield each["ImageId"], f"instance {each['InstanceId']} runs it"
 
 
 def _by_templates(ec2: Any, resolve: Resolve) -> dict[str, str]:

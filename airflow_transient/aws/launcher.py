@@ -1,4 +1,4 @@
-"""What every launcher can do, and what AWS's errors mean. The only room that knows botocore's error codes."""
+"""What every launcher can do, and what AWS's errors mean: error codes become our tree of errors."""
 
 from __future__ import annotations
 
@@ -154,6 +154,18 @@ def said_plainly(action: str) -> Iterator[None]:
         yield
     except FAILURES as error:
         raise in_our_tree(action, error) from error
+
+
+@contextmanager
+def bucket_said(action: str, bucket: str) -> Iterator[None]:
+    """As said_plainly; that there is no such bucket is said by its name."""
+    with said_plainly(f"{action} on {bucket}"):
+        try:
+            yield
+        except ClientError as error:
+            if code_of(error) != "NoSuchBucket":
+                raise
+            raise SpecError(f"there is no bucket {bucket!r}: check its name, and aws_conn_id") from error
 
 
 def in_our_tree(action: str, error: Exception) -> TransientError:

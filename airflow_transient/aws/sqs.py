@@ -106,10 +106,7 @@ def opened(client: ClientFactory, queue: str) -> tuple[Any, str]:
     address = Address.of(queue)
     with said_plainly(f"sqs:GetQueueUrl on {queue}"):
         sqs = _client(client, "sqs", address)
-    if address.url:
-        return sqs, address.url
-    with _missing_said(client, sqs, address):
-        return sqs, _find(sqs, address)
+    return sqs, url_of(client, sqs, address)
 
 
 def read_depths(client: ClientFactory, queues: Iterable[str], now: datetime, oldest: bool = False) -> list[Depth]:

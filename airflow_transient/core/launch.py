@@ -41,6 +41,19 @@ class Owner:
     def __str__(self) -> str:
         return "/".join((self.deployment, self.dag_id, self.run_id, self.task_id, str(self.map_index)))
 
+    @property
+    def tags(self) -> dict[str, str]:
+        """Of all that is made for it, at their full length."""
+        told = {
+            "managed-by": MANAGED_BY,
+            "owner": str(self),
+            "dag": self.dag_id,
+            "run": self.run_id,
+            "task": self.task_id,
+            "map-index": str(self.map_index),
+        }
+        return {TAG_PREFIX + name: value for name, value in told.items()}
+
 
 @dataclass(frozen=True)
 class LaunchKey:
@@ -65,19 +78,14 @@ class LaunchKey:
     def tags(self, launch: Launch) -> dict[str, str]:
         """The tags that ride in the launch call. AWS allows 256 characters a value."""
         told = {
-            "managed-by": MANAGED_BY,
-            "owner": str(self.owner),
-            "dag": self.owner.dag_id,
-            "run": self.owner.run_id,
-            "task": self.owner.task_id,
-            "map-index": str(self.owner.map_index),
             "try": str(self.try_number),
             "launch": self.token,
             "deadline": str(int(launch.deadline.timestamp())),
         }
         if launch.hold_seconds:
             told["hold-until"] = str(int(launch.deadline.timestamp()) + launch.hold_seconds)
-        return {TAG_PREFIX + name: value[:256] for name, value in told.items()}
+        ours = self.owner.tags | {TAG_PREFIX + name: value for name, value in told.items()}
+        return {name: value[:256] for name, value in ours.items()}
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""How launches ended, as a message to a person: a subject, text and HTML. No clock, no network.
+"""How launches ended, in the rows of a message to a person. No clock, no network.
 
 What is not known is left out. Nothing of what a job was given (its command, its environment) is told; what it wrote
 itself is: its log's end, which `mask` has to clear of secrets before it is cut.
@@ -11,18 +11,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from html import escape
 from typing import Any
 
 from airflow_transient.core.images.plan import is_image
 from airflow_transient.core.launch import Launch
+from airflow_transient.core.message import Part, Report, as_subject, cut, fitting, plain
 from airflow_transient.core.rows import UNITS
 from airflow_transient.core.verdict import SEVERITY, WHAT_NEXT, WHAT_NEXT_FOR, Outcome
 
-#: SNS takes subjects of 100 ASCII characters (Publish in botocore's model), and messages of 256 KB.
-SUBJECT_LIMIT = 100
-#: Bytes. As HTML it may be six times as long, one `&#x27;` for each `'`; Slack takes 40,000 characters of text.
-TEXT_LIMIT = 32 * 1024
 VALUE_LIMIT, LOG_LIMIT = 1000, 6000
 #: So many launches of one run are told one by one, so many members of one launch, so many ids of those.
 LAUNCHES_TOLD, MEMBERS_TOLD, IDS_TOLD = 20, 5, 5
@@ -98,72 +94,6 @@ class Told:
         return self.failed or _dicts(self.verdict.get("members"))
 
 
-@dataclass(frozen=True)
-class Part:
-    """One launch, or what is said of all: rows under a title, and the end of a log."""
-
-    title: str
-    rows: tuple[tuple[str, str], ...] = ()
-    log: str = ""
-
-    @property
-    def text(self) -> str:
-        width = max((len(name) for name, _ in self.rows), default=0)
-        told = [
-            f"  {name:<{width}}  {value.replace(chr(10), chr(10) + ' ' * (width + 4))}" for name, value in self.rows
-        ]
-        log = ["", *(f"  | {line}" for line in self.log.splitlines())] if self.log else []
-        return "\n".join([self.title, *told, *log])
-
-    @property
-    def html(self) -> str:
-        rows = "".join(
-            f'<tr><th align="left" valign="top">{escape(name)}</th><td>{_cell(value)}</td></tr>'
-            for name, value in self.rows
-        )
-        log = f"<pre>{escape(self.log)}</pre>" if self.log else ""
-        return f"<h3>{escape(self.title)}</h3><table>{rows}</table>{log}"
-
-
-@dataclass(frozen=True)
-class Report:
-    """
-    What a notifier is handed, as `report` in its templates.
-
-    :param outcome: the worst of what it tells.
-    :param subject: one line of ASCII, 100 characters at most.
-    """
-
-    outcome: str
-    subject: str
-    parts: tuple[Part, ...]
-
-    @property
-    def text(self) -> str:
-        """32 KiB at most."""
-        return "\n\n".join(part.text for part in self.parts) + "\n"
-
-    @property
-    def html(self) -> str:
-        return "".join(part.html for part in self.parts)
-
-    def __str__(self) -> str:
-        return self.text
-
-
-class ForChat(Report):
-    """The same for a field of markup such as Slack's, where `<…>` is a link, or wakes a channel: escaped as Slack says
-    (docs.slack.dev, "Formatting message text")."""
-
-    @classmethod
-    def of(cls, report: Report) -> ForChat:
-        return cls(report.outcome, _without_markup(report.subject), report.parts)
-
-    @property
-    def text(self) -> str:
-        return _cut(_without_markup(super().text), TEXT_LIMIT)
-
-
 Mask = Callable[[str], str]
 
 
@@ -171,7 +101,7 @@ def of_task(told: Told, mask: Mask = str) -> Report:
     """The report of one task."""
     how = " ".join(filter(None, (_how(told), f"({STATES[told.state]})" if told.state in STATES else "")))
     subject = f"{how}: {told.name}{_where(told)}"
-    return Report(told.outcome, _subject(mask(subject)), (_part(told, mask),))
+    return Report(told.outcome, as_subject(mask(subject)), (_part(told, mask),))
 
 
 def of_run(
@@ -187,44 +117,28 @@ def of_run(
     counts = ", ".join(f"{count} {outcome}" for outcome, count in Counter(t.outcome for t in worst_first).items())
     counts = counts or ("none" if each is not None else NOT_ASKED)
     rows = [("run", run_id), ("reason", reason or ""), ("launches", counts)]
-    head = Part(_plain(mask(f"DAG {dag_id}: {ending}")), _bounded(rows, mask))
-    parts = _fitting([head, *(_part(told, mask) for told in worst_first[:LAUNCHES_TOLD])], len(worst_first))
-    return Report(ending, _subject(mask(f"{ending}: DAG {dag_id}, launches: {counts}")), parts)
-
-
-def _fitting(parts: Sequence[Part], launches: int) -> tuple[Part, ...]:
-    """As many as fit into the limit; the first of all always does."""
-    kept, room = [parts[0]], TEXT_LIMIT - 200 - _size(parts[0])
-    for part in parts[1:]:
-        room -= _size(part) + 2
-        if room < 0:
-            break
-        kept.append(part)
-    left = launches - (len(kept) - 1)
-    return (*kept, Part(f"… and {left} more launches")) if left else tuple(kept)
-
-
-def _size(part: Part) -> int:
-    return len(part.text.encode())
+    head = Part(plain(mask(f"DAG {dag_id}: {ending}")), _bounded(rows, mask))
+    parts = fitting([head, *(_part(told, mask) for told in worst_first[:LAUNCHES_TOLD])], len(worst_first))
+    return Report(ending, as_subject(mask(f"{ending}: DAG {dag_id}, launches: {counts}")), parts)
 
 
 def _part(told: Told, mask: Mask) -> Part:
-    return Part(f"{_plain(mask(told.name))}: {told.outcome}", _bounded(_rows(told), mask), _log(told, mask))
+    return Part(f"{plain(mask(told.name))}: {told.outcome}", _bounded(_rows(told, mask), mask), _log(told, mask))
 
 
 def _bounded(rows: Rows | Sequence[tuple[str, str]], mask: Mask) -> tuple[tuple[str, str], ...]:
     """Masked before it is cut: half a secret is not known to the masker."""
-    return tuple((name, _cut(_plain(mask(value)), VALUE_LIMIT)) for name, value in rows if value)
+    return tuple((name, cut(plain(mask(value)), VALUE_LIMIT)) for name, value in rows if value)
 
 
 # --- one launch
 
 
-def _rows(told: Told) -> Rows:
+def _rows(told: Told, mask: Mask) -> Rows:
     yield "run", told.run_id
     yield "try", f"{told.try_number or ''}"
     yield "task", STATES.get(told.state, "" if told.verdict else told.state or "")
-    yield from _ending(told)
+    yield from _ending(told, mask)
     if told.launch:
         yield from _place(told, told.launch)
     yield "up", _up(told)
@@ -235,7 +149,7 @@ def _rows(told: Told) -> Rows:
     yield from told.links
 
 
-def _ending(told: Told) -> Rows:
+def _ending(told: Told, mask: Mask) -> Rows:
     said, members = told.verdict, told.members
     if sum(_counts(said).values()) > 1:
         yield "members", ", ".join(f"{count} {outcome}" for outcome, count in _counts(said).items())
@@ -243,7 +157,7 @@ def _ending(told: Told) -> Rows:
     if len(told.failed) > 1:
         for member in told.failed[:MEMBERS_TOLD]:
             words = ": ".join(str(member.get(name) or "") for name in ("id", "outcome", "evidence"))
-            yield str(UNITS.get(str(said.get("kind")), "member")), _cut(words, 300)
+            yield str(UNITS.get(str(said.get("kind")), "member")), cut(mask(words), 300)
     elif members:
         yield "evidence", str(members[0].get("evidence") or "")
     yield "exit code", _exit_codes(said)
@@ -337,7 +251,7 @@ def _log(told: Told, mask: Mask) -> str:
     """The end of the log of the worst that has one; its last lines are what is kept."""
     tails = [m["log_tail"] for m in told.failed if isinstance(m.get("log_tail"), list | tuple) and m["log_tail"]]
     lines = "\n".join(map(str, tails[0])) if tails else ""
-    return _plain(mask(lines)).encode()[-LOG_LIMIT:].decode(errors="ignore")
+    return plain(mask(lines)).encode()[-LOG_LIMIT:].decode(errors="ignore")
 
 
 # --- words
@@ -373,33 +287,6 @@ def in_words(time: timedelta) -> str:
     if hours:
         return f"{hours} h {minutes:02} min"
     return f"{minutes} min {seconds % 60:02} s" if minutes else f"{seconds} s"
-
-
-def _subject(words: str) -> str:
-    """SNS refuses line breaks, control characters and what is not ASCII."""
-    plain = " ".join(_plain(words).encode("ascii", "replace").decode().split())
-    return plain if len(plain) <= SUBJECT_LIMIT else plain[: SUBJECT_LIMIT - 3] + "..."
-
-
-def _plain(text: str) -> str:
-    """Without control characters: a log may hold a terminal's colours, and worse."""
-    return "".join(c if c.isprintable() or c == "\n" else " " for c in text)
-
-
-def _cut(text: str, limit: int) -> str:
-    """In bytes."""
-    data = text.encode()
-    return text if len(data) <= limit else data[: limit - 4].decode(errors="ignore") + " …"
-
-
-def _without_markup(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-
-def _cell(value: str) -> str:
-    if value.startswith(("https://", "http://")) and not set(value) & set(" \n"):
-        return f'<a href="{escape(value)}">{escape(value)}</a>'
-    return escape(value).replace("\n", "<br>")
 
 
 def _dicts(said: Any) -> list[Mapping[str, Any]]:

@@ -62,7 +62,8 @@ class AirflowDatabase:
 
     def begin(self, paused: Mapping[str, bool]) -> None:
         _insistence().back(paused)
-        until_watched(_session, list(paused))
+        for some in _chunks(paused):
+            until_watched(_session, some)
         with _session() as session:
             for some in _chunks(paused):
                 end_runs(session, some)

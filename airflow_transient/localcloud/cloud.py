@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import functools
 import os
-import resource
-import shutil
-import tempfile
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -30,15 +27,15 @@ from airflow_transient.localcloud import (
 )
 from airflow_transient.localcloud.errors import LocalCloudError, MotoMissing, NoBoto3
 from airflow_transient.localcloud.faults import Faults
+from airflow_transient.localcloud.folder import files_allowed, made_folder
+from airflow_transient.localcloud.group_keeper import Keeper
 from airflow_transient.localcloud.images import Disks, Images
 from airflow_transient.localcloud.machines import RECLAIMED, Machines, warn
-from airflow_transient.localcloud.moto_groups import Keeper
 from airflow_transient.localcloud.moto_sqs import Queues
 from airflow_transient.localcloud.runner import Host
 from airflow_transient.localcloud.sandbox_runner import SandboxRunner
 
 REGION = "eu-west-1"
-FILES = 16384
 _running = threading.Lock()
 _making_clients = threading.Lock()  # boto3 sessions are not safe between threads, their clients are
 
@@ -124,9 +121,8 @@ class LocalCloud:
             raise MotoMissing(
                 f"The local cloud needs moto: pip install 'airflow-transient[local]' ({error})"
             ) from error
-        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, _allow_files())
-        folder = _make_folder()
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        stack.enter_context(files_allowed())
+        folder = stack.enter_context(made_folder())
         door = folder / "endpoint"
         listener = server.Listener("127.0.0.1", self._port, door)
         self._port = listener.port
@@ -141,9 +137,17 @@ class LocalCloud:
         self._machines = Machines(self._runner, moto_seams.finish, moto_reads.metadata, disks)
         self._queues = Queues(self.faults, self._sqs_lag)
         self._ecs = moto_ecs.made(self._runner, python, self.faults, self._task_delay, self._task_memory)
-        seams = moto_seams.Seams(self._machines, self._runner, self.faults, self._queues, self._ecs, self._describe_lag)
-        seams.groups = Keeper(self._machines.lock, self.client)
-        seams.images = moto_images.MotoImages(self.images, disks)
+        keeper = Keeper(self._machines.lock, self.client)
+        seams = moto_seams.Seams(
+            self._machines,
+            self._runner,
+            self.faults,
+            self._queues,
+            self._ecs,
+            moto_images.MotoImages(self.images, disks),
+            keeper,
+            self._describe_lag,
+        )
         stack.callback(server.forget_everything)
         server.forget_everything()
         stack.callback(seams.uninstall)
@@ -156,7 +160,7 @@ class LocalCloud:
         stack.callback(listener.stop)
         stack.callback(self.faults.clear)
         listener.serve(self._machines.lock, self.faults)
-        stack.callback(seams.groups.close)
+        stack.callback(keeper.close)
 
     # --- what one asks of it ----------------------------------------------------------------------------
 
@@ -289,23 +293,3 @@ class _Guard:
 
     def __exit__(self, *_: object) -> None:
         self._machines.lock.release()
-
-
-def _allow_files() -> tuple[int, int]:
-    """Every guest and task takes four open files, and 1,024 is what a shell allows; what was allowed before."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < FILES:
-        most = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    return soft, hard
-
-
-def _make_folder() -> Path:
-    """Short: a socket's path may have 107 bytes only. What a killed local cloud left is cleared away."""
-    base = Path(tempfile.gettempdir())
-    base = base if len(str(base)) < 40 else Path("/tmp")
-    for left in base.glob("localcloud-[0-9]*-*"):
-        pid = left.name.split("-")[1]
-        if left.stat().st_uid == os.getuid() and not Path("/proc", pid).exists():
-            shutil.rmtree(left, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=f"localcloud-{os.getpid()}-", dir=base))

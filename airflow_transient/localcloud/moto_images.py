@@ -32,10 +32,6 @@ class MotoImages:
         yield AmiBackend, "describe_images", self._describe(AmiBackend.describe_images)
         yield Ami, "block_device_mappings", property(_devices)
 
-    def disk_of(self, image_id: str | None) -> Any:
-        """What a machine from this image finds on its disk; None: nothing of its own."""
-        return self.disks.known(image_id)
-
     def _create(self, response: Any) -> Any:
         from moto.core.responses import ActionResult
 

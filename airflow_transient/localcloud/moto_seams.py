@@ -12,13 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_transient.localcloud import ec2_rules, fault_answers, moto_events, moto_launch
+from airflow_transient.localcloud import ec2_rules, fault_answers, moto_events, moto_groups, moto_launch
 from airflow_transient.localcloud.errors import Refused
 from airflow_transient.localcloud.fault_rules import Call
 from airflow_transient.localcloud.faults import Faults
+from airflow_transient.localcloud.group_keeper import Keeper
 from airflow_transient.localcloud.machines import Machines
 from airflow_transient.localcloud.moto_ecs import Ecs
-from airflow_transient.localcloud.moto_groups import Keeper
 from airflow_transient.localcloud.moto_images import MotoImages
 from airflow_transient.localcloud.moto_reads import MotoRegion
 from airflow_transient.localcloud.moto_sqs import Queues
@@ -53,9 +53,9 @@ class Seams:
     faults: Faults
     queues: Queues
     ecs: Ecs
+    images: MotoImages
+    groups: Keeper
     describe_lag: int = 0
-    images: MotoImages | None = None
-    groups: Keeper | None = None
     tokens: ClientTokens = field(default_factory=lambda: ClientTokens(_states))
     _unseen: dict[str, int] = field(default_factory=dict)
     _born: dict[str, float] = field(default_factory=dict)
@@ -84,10 +84,15 @@ class Seams:
         self._replace(General, "get_console_output", lambda response: self._console(response))
         self._replace(utils, "passes_filter_dict", _speaking(_passes(utils.passes_filter_dict)))
         self._replace(FleetsBackend, "create_fleet", moto_launch.completing_fleets(FleetsBackend.create_fleet))
-        images = self.images.seams(_speaking) if self.images else ()
-        groups = self.groups.seams() if self.groups else ()
-        for seam in (*self.queues.seams(), *moto_events.seams(), *self.ecs.seams(), *images, *groups):
-            self._replace(*seam)
+        for seams in (
+            self.queues.seams(),
+            moto_events.seams(),
+            self.ecs.seams(),
+            self.images.seams(_speaking),
+            moto_groups.seams(self.groups),
+        ):
+            for seam in seams:
+                self._replace(*seam)
 
     def uninstall(self) -> None:
         while self._before:

@@ -88,7 +88,7 @@ def _one_at_a_time(inner: Wsgi, lock: threading.RLock) -> Wsgi:
     """
 
     def app(environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
-        if not _is_for_ec2(environ) and not _is_conditional_write(environ):
+        if not _changes_machines(environ) and not _is_conditional_write(environ):
             return inner(environ, start_response)
         with lock:
             return list(inner(environ, start_response))
@@ -96,8 +96,8 @@ def _one_at_a_time(inner: Wsgi, lock: threading.RLock) -> Wsgi:
     return app
 
 
-def _is_for_ec2(environ: Environ) -> bool:
-    """Or for Auto Scaling, which changes the same machines."""
+def _changes_machines(environ: Environ) -> bool:
+    """EC2, or Auto Scaling, which changes the same ones."""
     signed = environ.get("HTTP_AUTHORIZATION", "")
     return "/ec2/aws4_request" in signed or "/autoscaling/aws4_request" in signed
 

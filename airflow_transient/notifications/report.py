@@ -10,7 +10,8 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
-from airflow_transient.core.report import ForChat, Report, of_run, of_task
+from airflow_transient.core.message import ForChat, Report
+from airflow_transient.core.report import of_run, of_task
 from airflow_transient.errors import SpecError
 from airflow_transient.notifications import known
 
@@ -54,9 +55,8 @@ class TransientReport:
         characters at most), ``report.text`` (32 KiB at most), ``report.html`` and ``report.outcome``. A field
         ``subject``, ``html_content``, ``message`` or ``text`` that is None is filled with it. A notifier with a field
         ``text`` sees ``&``, ``<`` and ``>`` in the first two as ``&amp;``, ``&lt;`` and ``&gt;``: to Slack they are
-        markup. Any other function that
-        takes the context will do, and finds ``context["report"]``. None at all: the report goes to the log.
-        Raises ``SpecError`` for what cannot be called.
+        markup. Any other function that takes the context will do, and finds ``context["report"]``. None at all: the
+        report goes to the log. Raises ``SpecError`` for what cannot be called.
     """
 
     def __init__(self, *send: Callable[[Context], Any]) -> None:

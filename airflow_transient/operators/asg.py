@@ -20,8 +20,9 @@ class AutoScalingBurstOperator(LaunchOperator):
 
     The group is borrowed for the minutes in which its machines start: what would start others, or end these, is
     suspended; the machines are detached as soon as they are in service; then the group is exactly as it was, whatever
-    happened in between. A group that is in use is refused with ``LaunchError``, one that cannot be used with
-    ``SpecError``, before anything is changed. docs/groups.md tells the steps and the permissions.
+    happened in between. A group that is in use is refused with ``LaunchError``, one that cannot be used, as far as
+    looks show that, with ``SpecError``, before anything is changed; where AWS does not start its machines, the error
+    comes after the group was given back. docs/groups.md tells the steps and the permissions.
 
     With ``command`` or ``script`` the machines start from the group's own image, types, network and role, by a launch
     template of ours that exists only meanwhile, and report how the job ended. Without, the user data of the group's
@@ -118,8 +119,5 @@ class AutoScalingBurstOperator(LaunchOperator):
         self.tags = tags
 
     def make_spec(self) -> GroupSpec:
-        words = {
-            name: getattr(self, name) for name in self.template_fields if name not in ("aws_conn_id", "region_name")
-        }
         script = script_text(self.script, self._script_is_text, self.get_dag())
-        return GroupSpec.of(**all_plain(words | {"script": script}))
+        return GroupSpec.of(**all_plain(self._words() | {"script": script}))

@@ -14,7 +14,6 @@ from airflow_transient.core.verdict import Outcome
 from airflow_transient.core.words import in_short
 from airflow_transient.errors import AccessError, Lost, RunError, SpecError, TransientError
 from airflow_transient.operators.launch import LaunchOperator
-from airflow_transient.operators.telling import leave_launch
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -58,10 +57,6 @@ class BakingOperator(LaunchOperator):
         if not any(map(is_image, launch.ids)):
             super()._arm_kill_schedule(spec, launch)
 
-    def _look_after(self, context: Context, journal: Journal, launch: Launch) -> Any:
-        leave_launch(context, launch)
-        return self._wait(context, journal, self._launcher_of(launch), launch)
-
     def _wait(self, context: Context, journal: Journal, launcher: Any, launch: Launch, here: bool = False) -> Any:
         """An image that was there before may be all that is wanted: then there is nothing to wait for."""
         if launch.image and launch.image.reused:
@@ -79,7 +74,7 @@ class BakingOperator(LaunchOperator):
             return super()._go_on(context, journal, launcher, launch, verdict)
         try:
             return self._step(context, journal, self._images(launcher), launch)
-        except (TransientError, RunError) as error:
+        except TransientError as error:
             self._after(journal, error)
             raise
 

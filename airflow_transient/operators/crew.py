@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.bases.operator import TriggerFailureReason
 from airflow.sdk.exceptions import AirflowSkipException, AirflowTaskTimeout
 
+from airflow_transient.core.ecs.spec import RULE_WORDS
 from airflow_transient.core.intent import State
 from airflow_transient.core.launch import AT_DEADLINE, BY_PERSON, Launch, LaunchKey, draft_launch
-from airflow_transient.core.verdict import ERRORS, MARKS, Member, Outcome, Verdict
+from airflow_transient.core.verdict import ERRORS, Member, Outcome, Verdict
+from airflow_transient.core.workers import ending
 from airflow_transient.core.workers.spec import WorkersSpec
 from airflow_transient.core.workers.tally import Tally
 from airflow_transient.core.workers.turns import Crew, Move, Terms, Turn, wanted
@@ -38,10 +40,7 @@ WORDS = (
     *("idle_timeout", "job_timeout", "max_dead_letters", "worker_options"),
 )
 #: Machines run the worker, and the queue says how many: these of a launch's words are not the author's.
-TAKEN = (
-    *("count", "script", "queues", "task_count", "messages_per_task", "hard_cap", "activation", "top_up", "strategy"),
-    *("count_in_flight", "count_delayed"),
-)
+TAKEN = ("count", "script", "queues", *(word for word in RULE_WORDS if word not in (*WORDS, "claim_seconds")))
 #: A container's last lines may come to CloudWatch some seconds after its end: so often they are read, and so far apart.
 READ_AGAIN, READ_PAUSE = 5, 2.0
 
@@ -225,20 +224,29 @@ class CrewOperator(GrowingOperator):
         """What is to be waited for now; or, when it is over, what is told."""
         intent = journal.read() or replace(journal.draw(), launch=launch)
         intent, tally = self._written_down(intent, launch, turn)
-        found = self._found_late(intent)
+        try:
+            found, answered = self._found_late(intent), True
+        except TransientError as error:
+            self.log.warning("whether the last growth brought machines cannot be said yet: %s", error)
+            found, answered = None, False
         if turn.count and not found and not self._here.killed:
             tally = tally.weighed(_at()) if turn.live else tally
             intent = replace(intent, kept=tally.to_dict())
             grows = self._terms(launch.deadline, tally).lets_grow(turn.live, _now())
             if grows and not self._is_over(intent.launch or launch, tally):
                 return self._more(context, journal, intent, turn)
-        if turn.move is Move.END and not found:
+        if turn.move is Move.END and not found and (answered or not self._may_ask_again(launch, tally, turn)):
             return self._end(context, journal, intent, tally, turn)
         intent = found or intent
         journal.write(intent)
         if found and found.launch:
             self._guard_late(context, found.launch)
         return intent.launch or launch
+
+    def _may_ask_again(self, launch: Launch, tally: Tally, turn: Turn) -> bool:
+        """Of a growth without an answer: when the queue has been read again, since nobody else waits for its machines.
+        Where it is not drained a reading ends it at once; those that came then have nothing but their own ends."""
+        return turn.drained and not self._here.killed and not self._is_over(launch, tally) and _now() < launch.deadline
 
     def _written_down(self, intent: Intent, launch: Launch, turn: Turn) -> tuple[Intent, Tally]:
         """Those that have ended: their sums, and how each ended. What they left is read once, and not kept."""
@@ -264,12 +272,13 @@ class CrewOperator(GrowingOperator):
         journal.write(intent)  # whoever comes next may find that AWS has forgotten them
         tally = self._read_again(launch, tally)
         verdict = Verdict(launch.token, intent.ended, kind=launch.kind, need=0 if turn.drained else None)
-        error = self._what_is_wrong(launch, verdict, tally, turn)
-        said = {**verdict.to_dict(), **_told(tally), "queue": self.sqs_queue}
-        said["outcome"] = Outcome.SUCCEEDED.value if error is None else _outcome_of(error).value
+        workers = self._workers()
+        error = ending.what_is_wrong(launch, workers, verdict, tally, turn, lambda: self._left(workers, turn))
+        said = {**verdict.to_dict(), **ending.told(tally), "queue": self.sqs_queue}
+        said["outcome"] = Outcome.SUCCEEDED.value if error is None else ending.outcome_of(error).value
         journal.write(replace(intent.told(said), kept=None))
         tell = self.log.info if error is None else self.log.warning
-        for line in (*lines_of(self._launcher_of(launch), launch, verdict, said), _in_words(tally, turn)):
+        for line in (*lines_of(self._launcher_of(launch), launch, verdict, said), ending.in_words(tally, turn)):
             tell("%s", line)
         if error is None:
             return said
@@ -284,25 +293,6 @@ class CrewOperator(GrowingOperator):
             if isinstance(error, JobFailed):
                 error.wish = said.wish
         return error
-
-    def _what_is_wrong(self, launch: Launch, verdict: Verdict, tally: Tally, turn: Turn) -> RunError | None:
-        """The queue decides and no exit code: a machine may be lost, and all messages be done by others."""
-        workers = self._workers()
-        if turn.drained:
-            most = workers.max_dead_letters
-            if most is None or tally.dead_lettered <= most:
-                return None
-            return JobFailed(
-                f"launch {launch.token}: {tally.dead_lettered} messages went to the dead letter queue, and "
-                f"max_dead_letters is {most}. Why is told by the messages there and under {workers.failures}."
-            )
-        outcome = Outcome.OVERDUE if verdict.enough else verdict.worst.outcome
-        kind = ERRORS[MARKS[tally.stopped] if tally.stopped else outcome]
-        why = "; ".join(tally.problems) or "the machines have ended well"
-        return kind(
-            f"launch {launch.token}: {self._left(workers, turn)} and no machine works on it any more: {why}. "
-            f"{tally.machines} machines have processed {tally.processed} messages."
-        )
 
     def _left(self, workers: WorkersSpec, turn: Turn) -> str:
         from airflow_transient.aws.sqs import read_depth
@@ -326,25 +316,6 @@ class CrewOperator(GrowingOperator):
     def _reads_late(self, launch: Launch) -> bool:
         """Whether a receipt may come later than its machine's end is seen."""
         return False
-
-
-def _told(tally: Tally) -> dict[str, Any]:
-    """The messages by themselves: `failed` is a verdict's word for members."""
-    said = tally.told()
-    messages = {name: said.pop(name) for name in ("processed", "failed", "dead_lettered", "interrupted")}
-    return {"messages": messages, **said}
-
-
-def _in_words(tally: Tally, turn: Turn) -> str:
-    silent = f", {tally.unreported} of them without a receipt" if tally.unreported else ""
-    return (
-        f"{turn.reason}. {tally.processed} processed, {tally.failed} tries failed, {tally.dead_lettered} dead letters, "
-        f"{tally.interrupted} interrupted; {tally.machines} machines{silent}, {tally.machine_seconds:,} s"
-    )
-
-
-def _outcome_of(error: RunError) -> Outcome:
-    return next(outcome for outcome, kind in ERRORS.items() if kind is type(error))
 
 
 def _at() -> str:

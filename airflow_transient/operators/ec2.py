@@ -156,10 +156,7 @@ class TransientEc2Operator(LaunchOperator):
         self.tags = tags
 
     def make_spec(self) -> Ec2Spec:
-        words = {
-            name: getattr(self, name) for name in self.template_fields if name not in ("aws_conn_id", "region_name")
-        }
-        return Ec2Spec.of(**all_plain(words | {"script": self._script_text()}))
+        return Ec2Spec.of(**all_plain(self._words() | {"script": self._script_text()}))
 
     def _script_text(self) -> Any:
         return script_text(self.script, self._script_is_text, self.get_dag())

@@ -203,11 +203,6 @@ class EcsBurstOperator(LaunchOperator):
         self.wait_for_completion = wait_for_completion
         self._check_literals()
 
-    def _words(self) -> dict[str, Any]:
-        return {
-            name: getattr(self, name) for name in self.template_fields if name not in ("aws_conn_id", "region_name")
-        }
-
     def _check_literals(self) -> None:
         """What is wrong already as it is written is said where the DAG file is parsed."""
         words = self._words()

@@ -49,7 +49,7 @@ class EnqueueFilesOperator(BaseOperator):
     Put the files of a directory, or of a folder in S3, where queue workers find them, and send a message for each.
 
     The object is there before its message. Each file is sent at least once: a try that was cut short is gone on with by
-    the next one, which sends what the manifest in S3 does not list, so that up to some hundred messages may come twice.
+    the next one, which sends what the manifest in S3 does not list, so that about a hundred messages may come twice.
     A task that is cleared after it has ended well sends everything anew (unless ``once``). A file that cannot be
     enqueued holds up no other: it is named when the others have gone, and the task fails.
 

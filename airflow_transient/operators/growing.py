@@ -11,8 +11,8 @@ from airflow_transient.core.words import launched_in_words
 from airflow_transient.core.workers.tally import Tally
 from airflow_transient.errors import TransientError
 from airflow_transient.hooks.aws import TransientHook
-from airflow_transient.links.launch import LAUNCH_KEY
 from airflow_transient.operators.launch import LaunchOperator
+from airflow_transient.operators.telling import leave_launch
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -62,7 +62,7 @@ class GrowingOperator(LaunchOperator):
             spec = self._checked_spec()
             launch = self._launch(spec, journal, self._launcher(self._region_of(grown)), grown)
             self._arm_kill_schedule(spec, launch)
-        context["ti"].xcom_push(LAUNCH_KEY, launch.to_dict())
+        leave_launch(context, launch)
         return launch
 
     def _beside(self, journal: Journal, before: Intent, grown: Intent, spec: Any = None) -> Launch:
@@ -98,14 +98,10 @@ class GrowingOperator(LaunchOperator):
         return left.launch  # type: ignore[return-value] # somebody works, so there is one
 
     def _found_late(self, intent: Intent) -> Intent | None:
-        """With the machines of a growth that had no answer, where they have come after all."""
+        """With the machines of a growth that had no answer, where they have come after all. Raises TransientError."""
         if intent.asked is None or intent.launch is None:
             return None
-        try:
-            launch = self._launcher_of(intent.launch).adopt(intent.asked)
-        except TransientError as error:
-            self.log.warning("whether the last growth brought machines cannot be said yet: %s", error)
-            return None
+        launch = self._launcher_of(intent.launch).adopt(intent.asked)
         known = {*intent.launch.ids, *(member.id for member in intent.ended)}
         came = [id for id in launch.ids if id not in known] if launch else []
         if launch is None or not came:
@@ -116,7 +112,7 @@ class GrowingOperator(LaunchOperator):
 
     def _guard_late(self, context: Context, launch: Launch) -> None:
         """What has come late is shown and ended at its deadline like the rest."""
-        context["ti"].xcom_push(LAUNCH_KEY, launch.to_dict())
+        leave_launch(context, launch)
         try:
             self._arm_kill_schedule(self._checked_spec(), launch)
         except TransientError as error:  # the author's words may have become wrong since

@@ -25,7 +25,8 @@ class BakeImageOperator(BakingOperator):
     Everything is templated unless it says otherwise. A wrong value raises ``SpecError`` before anything is launched.
     The XCom ``return_value`` is a dict: ``image_id``, ``name``, ``reused`` (whether it was there before), ``regions``
     (region -> image id, the operator's own region included), ``snapshot_ids`` (region -> list), ``source`` (the base
-    image), ``inputs`` (the hash), ``removed`` (by ``keep_last``), ``seconds``, and ``outcome``.
+    image), ``inputs`` (the hash), ``removed`` (by ``keep_last``), ``seconds``, ``token`` (of the launch),
+    ``outcome``.
 
     Beside the parameters below, those that all launches share (``LaunchOperator``): ``aws_conn_id``, ``region_name``,
     ``deferrable``, ``poll_interval``, ``on_kill``, ``retry_on_exit_codes``, ``fail_on_exit_codes``,
@@ -164,10 +165,7 @@ class BakeImageOperator(BakingOperator):
         self.kill_schedule_role = kill_schedule_role
 
     def make_spec(self) -> BakeSpec:
-        words = {
-            name: getattr(self, name) for name in self.template_fields if name not in ("aws_conn_id", "region_name")
-        }
-        plain = all_plain(words)
+        plain = all_plain(self._words())
         dag = self.get_dag()
         text = script_text(plain["script"], self._script_is_text, dag)
         return BakeSpec.of(**plain | {"script": text, "files": read_files(plain["files"], dag)})

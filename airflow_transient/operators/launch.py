@@ -19,11 +19,10 @@ from airflow_transient.core.verdict import Outcome, Verdict, killed
 from airflow_transient.core.words import in_short, launched_in_words, stopped_in_words
 from airflow_transient.errors import AccessError, LaunchError, SpecError, TransientError
 from airflow_transient.hooks.aws import DEFAULT_CONN_ID, TransientHook
-from airflow_transient.links.launch import LAUNCH_KEY
 from airflow_transient.operators.exit_codes import ExitCodes
 from airflow_transient.operators.journal import Journal
 from airflow_transient.operators.secrets import refuse_masked
-from airflow_transient.operators.telling import leave, tell
+from airflow_transient.operators.telling import leave, leave_launch, tell
 from airflow_transient.operators.waiting import WorkerWait
 from airflow_transient.retry import transient_retry_policy
 
@@ -43,7 +42,10 @@ NO_TIME = timedelta(seconds=1)
 
 class LaunchOperator(BaseOperator):
     """
-    Launch, wait, return the verdict. The parameters all launches share:
+    Launch, wait, return the verdict.
+
+    ``execution_timeout`` of a deferred launch counts from when it was first asked for, and ends it as ``Overdue``. The
+    parameters all launches share:
 
     :param aws_conn_id: Airflow connection of type ``aws``; default ``aws_default``, which may be absent (templated).
     :param region_name: AWS region; default: the connection's (templated).
@@ -107,6 +109,12 @@ class LaunchOperator(BaseOperator):
         with self._ending_with_us(journal):
             return self._journey(context, spec, journal)
 
+    def _words(self) -> dict[str, Any]:
+        """What the author says of the launch itself."""
+        return {
+            name: getattr(self, name) for name in self.template_fields if name not in ("aws_conn_id", "region_name")
+        }
+
     def _checked_spec(self) -> Any:
         spec = self.make_spec()
         refuse_masked(spec.secret_free_words())
@@ -138,7 +146,7 @@ class LaunchOperator(BaseOperator):
         return self._look_after(context, journal, launch)
 
     def _look_after(self, context: Context, journal: Journal, launch: Launch) -> Any:
-        context["ti"].xcom_push(LAUNCH_KEY, launch.to_dict())
+        leave_launch(context, launch)
         return self._wait(context, journal, self._launcher_of(launch), launch)
 
     def execute_complete(self, context: Context, event: Any = None, **_: Any) -> Any:

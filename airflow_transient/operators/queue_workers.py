@@ -115,9 +115,13 @@ class EcsQueueWorkersOperator(CrewOperator, EcsBurstOperator):
         spec = EcsSpec.of(**all_plain(words) | {"min_success": 0.0})
         return self._with_worker(spec, UNSIGNED)
 
+    @property
+    def _container(self) -> str:
+        return text(self.container, "container") or "main"
+
     def _with_worker(self, spec: Any, shipped: Shipped) -> Any:
         """What the author says of the container stays, but for its command."""
-        name = text(self.container, "container") or "main"
+        name = self._container
         made = self._workers().container_override(name, shipped)
         said = {each["name"]: each for each in spec.overrides.get("containerOverrides", ())}
         theirs: dict[str, Any] = said.pop(name, {})
@@ -131,8 +135,8 @@ class EcsQueueWorkersOperator(CrewOperator, EcsBurstOperator):
     def _reports(self, launch: Launch, members: Iterable[Member]) -> tuple[Member, ...]:
         from airflow_transient.aws.workers import receipt_in_log
 
-        client, name = self._client_factory(), text(self.container, "container") or "main"
-        return tuple(replace(m, result=receipt_in_log(client, launch, m.id, name)) for m in members)
+        client = self._client_factory()
+        return tuple(replace(m, result=receipt_in_log(client, launch, m.id, self._container)) for m in members)
 
     def _reads_late(self, launch: Launch) -> bool:
         return bool(launch.ecs and launch.ecs.logs)

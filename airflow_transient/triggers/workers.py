@@ -77,7 +77,7 @@ class WorkersTrigger(LaunchTrigger):
             asked = Asked((terms.queue,), asks_age=False, interval=terms.interval)
             readings = waits.enter_context(queues_of(self.aws_conn_id, self.region_name).joined(asked))
             sightings = self._sightings(launch, waits)
-            return await self._watch(terms, launch, readings, sightings)
+            return await self._watch(terms, readings, sightings)
 
     def _sightings(self, launch: Launch, waits: ExitStack) -> Wait[CrewWaited, News] | None:
         """Of machines, where there are any."""
@@ -88,16 +88,14 @@ class WorkersTrigger(LaunchTrigger):
         crew = CrewWaited(launch, self.poll_interval)
         return waits.enter_context(place_of(self.aws_conn_id, launch).launches.joined(crew))  # type: ignore[return-value]
 
-    async def _watch(
-        self, terms: Terms, launch: Launch, readings: Wait[Asked, Any], sightings: Wait[CrewWaited, News] | None
-    ) -> Turn:
+    async def _watch(self, terms: Terms, readings: Wait[Asked, Any], sightings: Wait[CrewWaited, News] | None) -> Turn:
         waiting, news = Waiting(), {"reading": asyncio.ensure_future(readings.news())}
         if sightings:
             news["sighting"] = asyncio.ensure_future(sightings.news())
         try:
             while True:
                 await asyncio.wait(news.values(), return_when=asyncio.FIRST_COMPLETED)
-                crew, turn = sightings.item.crew if sightings else Crew(launch.ids), None
+                crew, turn = sightings.item.crew if sightings else Crew(), None
                 if sightings and news["sighting"].done():
                     self.log.info("%s", news["sighting"].result().words)
                     news["sighting"] = asyncio.ensure_future(sightings.news())

@@ -22,7 +22,7 @@ from airflow_transient.operators.asg import AutoScalingBurstOperator
 from airflow_transient.testing import FakeGroupLauncher
 from airflow_transient.triggers.launch import LaunchTrigger
 from tests.airflow.stubs import Store, context
-from tests.aws.group_world import Died, World
+from tests.aws.group_world import Died, World, refusal
 
 GOOD = {"task_id": "task", "group_name": "batch", "command": "true"}
 
@@ -152,8 +152,23 @@ def test_ctrl_c_while_the_machines_start_leaves_nothing(world: World) -> None:
 
 
 def test_without_a_try_left_nothing_is_left(world: World) -> None:
-    from tests.aws.group_world import refusal
+    """AWS answers no call, nor its repetitions, and is back when the operator ends what it has started."""
+    before, refused = world.shape(), []
 
+    def down() -> None:
+        if world.machines and len(refused) < 4:
+            refused.append(world.about_to)
+            raise refusal("ServiceUnavailable", status=503)
+
+    world.between = down
+    with pytest.raises(errors.LaunchError):
+        operator().execute(context(try_number=3))
+    assert world.shape() == before
+    assert world.machines
+    assert world.alive() == []
+
+
+def test_what_is_left_while_aws_is_away_another_launch_gives_back(world: World) -> None:
     before = world.shape()
 
     def down() -> None:
@@ -167,7 +182,7 @@ def test_without_a_try_left_nothing_is_left(world: World) -> None:
     world.sleep(3600)
     other = defer(operator(), context(run_id="another"))
     assert world.shape() == before
-    assert set(other.launch["ids"]) <= set(world.alive())
+    assert set(other.launch["ids"]) == set(world.alive())
 
 
 def test_a_template_renders_to_text_and_a_wrong_word_is_a_spec_error(world: World) -> None:

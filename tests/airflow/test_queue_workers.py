@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -16,13 +16,13 @@ from airflow_transient import errors
 from airflow_transient.aws.launcher import Refused
 from airflow_transient.aws.workers import CrewCase
 from airflow_transient.core.depth import Depth
+from airflow_transient.core.ecs.terms import LogPlace
 from airflow_transient.core.fallback import Scope
 from airflow_transient.core.launch import BY_PERSON, Launch
 from airflow_transient.core.requests import Request
 from airflow_transient.core.workers.spec import Shipped
 from airflow_transient.core.workers.turns import Move, Turn
 from airflow_transient.hooks.aws import TransientHook
-from airflow_transient.operators.crew import CrewOperator
 from airflow_transient.operators.ecs import EcsBurstOperator
 from airflow_transient.operators.queue_workers import EcsQueueWorkersOperator, QueueWorkersOperator
 from airflow_transient.testing import FakeEcsLauncher, FakeLauncher
@@ -245,6 +245,32 @@ def test_workers_that_cannot_work_are_not_launched_again(world: FakeLauncher, qu
     with pytest.raises(errors.JobFailed, match="boto3 is missing"):
         op.execute_complete(ctx, event=event(last))
     assert len(world.members) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "end"),
+    [
+        pytest.param({}, None, id="nothing"),
+        pytest.param({"fail_on_exit_codes": 3}, "fail", id="fail"),
+        pytest.param({"retry_on_exit_codes": [2, 3]}, "retry", id="retry"),
+        pytest.param({"retry_on_exit_codes": 2}, None, id="about others"),
+        pytest.param({"skip_on_exit_codes": 3}, AirflowSkipException, id="skip"),
+    ],
+)
+def test_what_the_author_says_of_the_workers_exit_codes_is_done(
+    world: FakeLauncher, queue: Queue, words: dict[str, Any], end: Any
+) -> None:
+    op, ctx = workers(**words), context()
+    trigger = away(op.execute, ctx)
+    for member in world.running():
+        world._change(member, result={"done": 0, "ended": "cannot work", "problem": "boto3 is missing"})
+        world.end(member, 3, at=now())
+    last = away(op.execute_complete, ctx, event=event(trigger))
+    with pytest.raises(end if isinstance(end, type) else errors.JobFailed) as ended:
+        op.execute_complete(ctx, event=event(last))
+    if isinstance(ended.value, errors.JobFailed):
+        assert ended.value.wish == end
+        assert "boto3 is missing" in str(ended.value)
 
 
 def test_an_empty_queue_is_read_twice_and_skips_the_task(world: FakeLauncher, queue: Queue) -> None:
@@ -527,6 +553,99 @@ def test_machines_that_came_late_are_shown_and_have_their_schedule(
     assert len(late.launch["ids"]) == 5
     assert ctx["ti"].xcoms["launch"] == late.launch
     assert armed[-1] == tuple(late.launch["ids"])
+
+
+def grown_unheard(world: FakeLauncher, queue: Queue, op: Any, ctx: Any) -> WorkersTrigger:
+    """Three more have come, and AWS's answer has not."""
+    launch, trigger = world.launch, away(op.execute, ctx)
+    queue.holds(90)
+    grow = event(trigger)
+
+    def unheard(request: Request, again: bool = False) -> Launch:
+        launch(request)
+        raise errors.LaunchError("no answer")
+
+    world.launch = unheard  # type: ignore[method-assign, assignment]
+    again = away(op.execute_complete, ctx, event=grow)
+    world.launch = launch  # type: ignore[method-assign]
+    assert (len(again.launch["ids"]), len(world.running())) == (2, 5)
+    return again
+
+
+def test_while_aws_does_not_say_whether_more_have_come_the_others_are_waited_for(
+    world: FakeLauncher, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    op, ctx = workers(), context()
+    again = grown_unheard(world, queue, op, ctx)
+
+    def mute(*_: Any) -> Any:
+        raise errors.LaunchError("no answer")
+
+    turn = {**Turn(Move.NOTE, live=2).to_dict(), "launch": again.launch}
+    with monkeypatch.context() as muted:
+        muted.setattr(world, "adopt", mute)
+        still = away(op.execute_complete, ctx, event=turn)
+    assert still.launch["ids"] == again.launch["ids"]
+    assert set(away(op.execute_complete, ctx, event=turn).launch["ids"]) == set(world.running())
+
+
+def test_a_drained_queue_is_no_end_while_nobody_knows_whether_more_machines_have_come(
+    world: FakeLauncher, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    op, ctx = workers(), context()
+    again = grown_unheard(world, queue, op, ctx)
+    first = again.launch["ids"]
+    queue.holds(0)
+    for member in first:
+        drain(world, member, done=20)
+
+    def mute(*_: Any) -> Any:
+        raise errors.LaunchError("no answer")
+
+    op.interval = 1
+    with monkeypatch.context() as muted:
+        muted.setattr(world, "adopt", mute)
+        still = away(op.execute_complete, ctx, event=event(quick(again)))
+    assert still.launch["ids"] == []
+    late = away(op.execute_complete, ctx, event=event(quick(still)))
+    assert set(late.launch["ids"]) == set(world.running())
+    all_drained(world, queue, done=10)
+    told = op.execute_complete(ctx, event=event(quick(late)))
+    assert (told["machines"], told["messages"]["processed"]) == (5, 70)
+
+
+def test_after_its_deadline_a_growth_without_an_answer_keeps_nobody_waiting(
+    world: FakeLauncher, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    op, ctx = workers(), context()
+    again = grown_unheard(world, queue, op, ctx)
+
+    def mute(*_: Any) -> Any:
+        raise errors.LaunchError("no answer")
+
+    queue.holds(0)
+    for member in again.launch["ids"]:
+        drain(world, member, done=20)
+    op.interval = 1
+    over = event(quick(again))
+    over["launch"] = {**over["launch"], "deadline": datetime.now(timezone.utc).isoformat()}
+    monkeypatch.setattr(world, "adopt", mute)
+    told = op.execute_complete(ctx, event=over)
+    assert (told["machines"], told["messages"]["processed"]) == (2, 40)
+
+
+def test_machines_that_came_late_are_waited_for_though_a_word_has_become_wrong(
+    world: FakeLauncher, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    armed: list[tuple[str, ...]] = []
+    monkeypatch.setattr("airflow_transient.aws.kill_schedule.arm", lambda _c, launch, _r: armed.append(launch.ids))
+    op, ctx = workers(kill_schedule_role=ROLE), context()
+    again = grown_unheard(world, queue, op, ctx)
+    op.image_id = "no image"
+    late = away(op.execute_complete, ctx, event={**Turn(Move.NOTE, live=2).to_dict(), "launch": again.launch})
+    assert set(late.launch["ids"]) == set(world.running())
+    assert ctx["ti"].xcoms["launch"] == late.launch
+    assert {len(ids) for ids in armed} == {2}
 
 
 def test_of_a_growth_that_was_refused_those_that_came_have_their_schedule(
@@ -888,7 +1007,7 @@ def test_a_worker_that_dies_while_it_tells_is_told_for_by_the_next_try(
         raise Died
 
     with monkeypatch.context() as dying:
-        dying.setattr(CrewOperator, "_what_is_wrong", die)
+        dying.setattr("airflow_transient.core.workers.ending.what_is_wrong", die)
         with pytest.raises(Died):
             op.execute_complete(context(store), event=over)
     for member in trigger.launch["ids"]:
@@ -972,6 +1091,8 @@ def test_the_worker_is_signed_for_when_something_is_launched_and_not_when_it_is_
 
 # --- ECS
 
+AWSLOGS = LogPlace("main", "/ecs/work", "work", "eu-west-1")
+
 
 def tasks_of(**words: Any) -> EcsQueueWorkersOperator:
     kept = {name: GOOD[name] for name in GOOD if name not in ("image_id", "instance_type")}
@@ -983,7 +1104,6 @@ def log(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
     """task -> what its worker printed last."""
     said: dict[str, dict[str, Any]] = {}
     monkeypatch.setattr("airflow_transient.aws.workers.receipt_in_log", lambda _c, _l, member, _n: said.get(member))
-    monkeypatch.setattr(CrewOperator, "_reads_late", lambda *_: False)
     return said
 
 
@@ -1003,8 +1123,9 @@ def test_tasks_of_ecs_grow_and_end_the_same_way(
     assert (told["outcome"], told["messages"]["processed"], told["machines"]) == ("succeeded", 63, 3)
 
 
-def test_a_receipt_that_comes_to_the_log_late_is_waited_for(
-    tasks: FakeEcsLauncher, queue: Queue, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("logs", "processed"), [((AWSLOGS,), 14), ((), 0)], ids=["awslogs", "no log to be read"])
+def test_a_receipt_that_comes_to_the_log_late_is_waited_for_where_there_is_a_log(
+    tasks: FakeEcsLauncher, queue: Queue, monkeypatch: pytest.MonkeyPatch, logs: tuple[LogPlace, ...], processed: int
 ) -> None:
     reads: list[str] = []
 
@@ -1014,14 +1135,15 @@ def test_a_receipt_that_comes_to_the_log_late_is_waited_for(
 
     monkeypatch.setattr("airflow_transient.aws.workers.receipt_in_log", read)
     monkeypatch.setattr("airflow_transient.operators.crew.READ_PAUSE", 0.0)
-    monkeypatch.setattr(EcsQueueWorkersOperator, "_reads_late", lambda *_: True)
+    tasks.definition = replace(tasks.definition, logs=logs)
     op, ctx = tasks_of(), context()
     trigger = away(op.execute, ctx)
     for member in tasks.running():
         tasks.end(member, 0, at=now())
     queue.holds(0)
     told = op.execute_complete(ctx, event=event(trigger))
-    assert (told["messages"]["processed"], told["unreported"]) == (14, 0)
+    assert (told["messages"]["processed"], told["unreported"]) == (processed, 0 if logs else 2)
+    assert len(reads) == (6 if logs else 2)
 
 
 def test_the_container_gets_the_worker_beside_what_its_author_says(tasks: FakeEcsLauncher) -> None:

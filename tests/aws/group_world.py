@@ -40,7 +40,8 @@ class World:
     """
     `calls`: what was asked, in order; `about_to`: what comes next. `break_at`: raises `broken` at that call, before
     or `after` it took effect. `denied`: actions that AWS refuses. `life`: seconds after which a machine shuts itself
-    down; `stays_stopped`: and is not terminated. `no_room`: how many machines there is no room for.
+    down; `stays_stopped`: and is not terminated. `told_after`: seconds until EC2 tells of a machine. `no_room`: how
+    many machines there is no room for.
     """
 
     now: datetime = T0
@@ -51,6 +52,7 @@ class World:
     denied: frozenset[str] = frozenset()
     life: float = 3600
     boots_in: float = 3
+    told_after: float = 0
     stays_stopped: bool = False
     room: int = 1000
     no_room: str = "We currently do not have sufficient t3.small capacity in the Availability Zone you requested."
@@ -309,6 +311,7 @@ class Client:
             machine
             for machine in self._world.machines.values()
             if (machine["InstanceId"] if key == "instance-id" else _tag(machine, key)) in wanted["Values"]
+            and (self._world.now - machine["LaunchTime"]).total_seconds() >= self._world.told_after
         ]
         return {"Reservations": [{"Instances": found}]}
 

@@ -23,7 +23,7 @@ from airflow_transient.core.intent import Intent
 from airflow_transient.core.launch import BY_REQUEST, Launch, LaunchKey, Owner
 from airflow_transient.core.requests import Request
 from airflow_transient.core.verdict import Outcome
-from airflow_transient.errors import AccessError, CapacityError, LaunchError, SpecError, TransientError
+from airflow_transient.errors import AccessError, CapacityError, LaunchError, SpecError
 from tests.aws.group_world import ITSELF, T0, Died, World, refusal, spec
 
 OWNER = Owner("tests", "dag", "run", "task")
@@ -77,6 +77,18 @@ def test_its_machines_carry_our_tags_from_birth_and_run_our_template(world: Worl
     assert tags["transient:deadline"] == str(int(launch.deadline.timestamp()))
     assert machine["from"].startswith("transient-t1-1")
     assert [one["name"] for one in world.templates.values()] == ["theirs"]
+
+
+@pytest.mark.parametrize("words", [{}, {"command": None}], ids=["a command", "the group's own user data"])
+def test_machines_that_are_in_the_group_before_ec2_tells_of_them_are_waited_for(
+    world: World, words: dict[str, Any]
+) -> None:
+    world.told_after, before = 5, world.shape()
+    launch = place(world, Journal(), **words)
+    world.sleep(60)
+    assert world.shape() == before
+    assert len(launch.ids) == 2
+    assert set(launch.ids) == set(world.machines) == set(world.alive())
 
 
 def test_what_would_start_others_is_suspended_first_and_launch_once_all_have_come(world: World) -> None:
@@ -356,25 +368,45 @@ def test_machines_that_the_owner_starts_under_a_flag_stay_in_their_group(who: An
     assert [one["name"] for one in world.templates.values()] == ["theirs"]
 
 
-def test_of_machines_that_are_mixed_only_ours_leave(world: World) -> None:
-    """The owner's schedule starts two at the last moment, between our look and our tags."""
+def the_owner_starts_two(world: World) -> None:
+    """By a schedule, at the last moment: between our look and our tags."""
+    if world.about_to == "create_or_update_tags" and "create_launch_template" in world.calls and not world.machines:
+        world.groups["batch"]["DesiredCapacity"] = 2
+        world.tick()
 
-    def meddle() -> None:
-        if not world.machines and world.calls[-1:] == ["create_launch_template"]:
-            world.groups["batch"]["DesiredCapacity"] = 2
-            world.tick()
 
-    world.between = meddle
-    journal = Journal()
-    with suppress(TransientError):
-        place(world, journal)
-    theirs = [id for id, machine in world.machines.items() if machine["from"] == "theirs"]
+def check_that_the_owners_stay_alone(world: World, ours: tuple[str, ...]) -> None:
     world.sleep(60)
+    theirs = [id for id, machine in world.machines.items() if machine["from"] == "theirs"]
     assert len(theirs) == 2
-    assert set(theirs) <= set(world.alive())
+    assert set(world.alive()) == {*theirs, *ours}
     assert [one["InstanceId"] for one in world.groups["batch"]["Instances"]] == theirs
     assert world.shape()["Tags"] == ["team"]
     assert world.shape()["SuspendedProcesses"] == ["AZRebalance"]
+    assert (world.shape()["DesiredCapacity"], world.shape()["MaxSize"]) == (2, 4)
+
+
+def test_of_machines_that_are_mixed_only_ours_leave(world: World) -> None:
+    world.between = lambda: the_owner_starts_two(world)
+    launch = place(world, Journal())
+    assert len(launch.ids) == 2
+    check_that_the_owners_stay_alone(world, launch.ids)
+
+
+def test_of_machines_that_are_mixed_only_ours_end_with_a_launch_that_is_refused(world: World) -> None:
+    """There is room for one of ours, and why the other one does not come may not be looked at."""
+    world.room = 3
+
+    def meddle() -> None:
+        the_owner_starts_two(world)
+        world.denied = frozenset({"describe_scaling_activities"} if len(world.machines) == 3 else ())
+
+    world.between = meddle
+    with pytest.raises(AccessError):
+        place(world, Journal())
+    assert len(world.machines) == 3
+    world.room = 3
+    check_that_the_owners_stay_alone(world, ())
 
 
 def test_tags_of_the_owner_stay(world: World) -> None:
@@ -622,6 +654,23 @@ def test_a_missing_permission_is_named_and_nothing_is_left(world: World, action:
         after["Tags"] = [name for name in after["Tags"] if not name.startswith("transient:")]
     assert after == before
     assert world.alive() == []
+
+
+def test_what_cannot_be_undone_is_told_to_whom_can_do_it_by_hand(world: World) -> None:
+    world.denied = frozenset({"delete_tags"})
+    with pytest.raises(AccessError) as refused:
+        place(world, Journal())
+    (flag,) = Group.of(world.groups["batch"]).flags.values()
+    for words in (
+        "it could not be undone",
+        "group 'batch' may still have",
+        "ReplaceUnhealthy, ",
+        "Launch suspended",
+        "min=0 max=4 desired=0",
+        f"its tag {flag.name!r} says what it was",
+    ):
+        assert words in str(refused.value), words
+    assert "AZRebalance" not in str(refused.value)  # its owner's
 
 
 def test_what_may_be_suspended_and_not_resumed_is_not_suspended(world: World) -> None:

@@ -81,7 +81,7 @@ def test_whatever_call_a_crash_comes_at_nothing_is_lost(folder: Path, at: int, w
     again = len(aws.names()) - len(NAMES)
     assert again == 0 if fifo else again <= 20  # a part that was not written, and the batch after it
     assert said.enqueued == 25
-    assert said.enqueued - said.earlier + again >= 0
+    assert said.enqueued - said.earlier - again >= 0  # the second try alone sends anything twice
 
 
 def test_a_try_after_all_was_sent_sends_nothing(aws: Aws, folder: Path) -> None:

@@ -13,16 +13,8 @@ import pytest
 from airflow_transient.core.ecs.terms import LogPlace, Terms
 from airflow_transient.core.images.plan import Plan
 from airflow_transient.core.launch import Launch
-from airflow_transient.core.report import (
-    SUBJECT_LIMIT,
-    TEXT_LIMIT,
-    ForChat,
-    Told,
-    in_words,
-    log_command,
-    of_run,
-    of_task,
-)
+from airflow_transient.core.message import SUBJECT_LIMIT, TEXT_LIMIT, ForChat
+from airflow_transient.core.report import Told, in_words, log_command, of_run, of_task
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=timezone.utc)
 LAUNCH = Launch("ec2", "t1-1", "the-nonce", ("i-1",), "eu-west-1", NOW, NOW, NOW + timedelta(hours=1), "s3://b/p/t1-1/")
@@ -263,6 +255,15 @@ def test_secrets_are_masked_before_anything_is_cut() -> None:
     report = of_task(told(verdict=bad, launch=LAUNCH, error="x"), lambda text: text.replace("secret", "*"))
     assert "secret" not in report.text
     assert "ecret" not in report.text
+
+
+@pytest.mark.parametrize("before", range(255, 300))
+def test_of_several_members_too(before: int) -> None:
+    several = [{**failed(name, 3), "evidence": "." * before + "the-secret-of-sixteen"} for name in ("i-1", "i-2")]
+    report = of_task(
+        told(verdict={**PARTLY, "failed": several}), lambda text: text.replace("the-secret-of-sixteen", "*")
+    )
+    assert "the-s" not in report.text
 
 
 def test_a_report_fits_everywhere() -> None:

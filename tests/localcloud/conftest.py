@@ -18,6 +18,8 @@ from .ecs import Tasks, container, tasks_of
 
 # One that moto has in every region; asking for its whole list takes it more than a second.
 IMAGE = "ami-03cf127a"
+#: Seconds for a whole boot, also where the machine is busy with other things.
+BOOTS_WITHIN = 30.0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -57,7 +59,7 @@ class Launcher:
         found: dict[str, Any] = self.ec2.describe_instances(InstanceIds=[name])["Reservations"][0]["Instances"][0]
         return found
 
-    def until(self, name: str, state: str, within: float = 10.0) -> dict[str, Any]:
+    def until(self, name: str, state: str, within: float = BOOTS_WITHIN) -> dict[str, Any]:
         eventually(lambda: self.cloud.states()[name] == state, within)
         return self.describe(name)
 
@@ -67,7 +69,7 @@ class Launcher:
         self.until(name, "terminated")
         return self.cloud.console(name).decode()
 
-    def prints(self, name: str, text: str, within: float = 10.0) -> None:
+    def prints(self, name: str, text: str, within: float = BOOTS_WITHIN) -> None:
         eventually(lambda: text in self.cloud.console(name).decode(), within)
 
     def console_output(self, name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -70,10 +71,11 @@ def test_a_name_that_ec2_refuses(name: str | None, code: str) -> None:
 
 
 @pytest.mark.sandbox
-def test_a_pending_image_becomes_available(launch: Launcher, images: Images) -> None:
-    images.delay = 0.3
+def test_a_pending_image_becomes_available(launch: Launcher, images: Images, monkeypatch: pytest.MonkeyPatch) -> None:
+    images.delay = 600
     made = launch.ec2.create_image(InstanceId=stopped(launch), Name="pending", TagSpecifications=TAGS)["ImageId"]
     assert look(launch, made)["State"] == "pending"
+    monkeypatch.setattr(images, "clock", lambda: time.monotonic() + 600)
     image = eventually(lambda: (found := look(launch, made))["State"] == "available" and found)
     assert image["Tags"] == [{"Key": "of", "Value": "image"}]
     snapshot = image["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]

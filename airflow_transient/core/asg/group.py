@@ -98,8 +98,7 @@ class Flag:
 
     @property
     def words(self) -> str:
-        until = int(self.until.timestamp()) if self.until else 0
-        return f"until={until} template={'ours' if self.own_template else 'theirs'} {self.was}"
+        return _flag_words(int(self.until.timestamp()) if self.until else 0, self.own_template, self.was)
 
     @classmethod
     def of(cls, name: str, words: str) -> Flag:
@@ -122,11 +121,14 @@ class Flag:
         return over or self.token.startswith(f"{launch_id}-")
 
 
+def _flag_words(until_seconds: int, own_template: bool, was: Was | None) -> str:
+    return f"until={until_seconds} template={'ours' if own_template else 'theirs'} {was}"
+
+
 @dataclass(frozen=True)
 class GroupMember:
     id: str
     state: str
-    health: str = "Healthy"
 
     @property
     def in_service(self) -> bool:
@@ -201,7 +203,7 @@ def _source(said: Mapping[str, Any]) -> Source:
 
 
 def _member(said: Mapping[str, Any]) -> GroupMember:
-    return GroupMember(said["InstanceId"], said["LifecycleState"], said.get("HealthStatus", "Healthy"))
+    return GroupMember(said["InstanceId"], said["LifecycleState"])
 
 
 def unusable(group: Group, reports: bool) -> str | None:
@@ -221,7 +223,7 @@ def unusable(group: Group, reports: bool) -> str | None:
         return f"{name} has no launch template"
     if reports and (own := _templates_of_overrides(group.policy)):
         return f"{name}: an override of its policy has a launch template of its own ({own}), which would run instead"
-    if len(f"until=0000000000 template=theirs {group.was}") > VALUE_LIMIT:
+    if len(_flag_words(9_999_999_999, False, group.was)) > VALUE_LIMIT:
         return f"{name}: the name of its launch configuration is too long to be noted on the group"
     return _no_place_for_tags(group)
 

@@ -13,19 +13,14 @@ from typing import Any
 from airflow_transient.core.asg.group import LAUNCH, OUR_TAGS, SUSPENDED, Flag, Group, Source, Was
 from airflow_transient.core.asg.spec import GroupSpec
 from airflow_transient.core.asg.terms import GroupTerms
+from airflow_transient.core.ec2 import requests as machines
 from airflow_transient.core.ec2.requests import Resolved
-from airflow_transient.core.launch import Launch, LaunchKey, draft_launch
+from airflow_transient.core.launch import Launch, LaunchKey
 
 #: DetachInstances takes so many at once.
 DETACHED_AT_ONCE = 20
 #: CreateLaunchTemplate takes 3-128 characters; ours are about 40.
 TEMPLATE_NAME = "transient-{token}"
-#: Of a template that machines of a group are launched with, what a launch of ours decides itself.
-OURS: dict[str, Any] = {
-    "InstanceInitiatedShutdownBehavior": "terminate",
-    "DisableApiTermination": False,
-    "MetadataOptions": {"HttpTokens": "required", "HttpEndpoint": "enabled", "HttpPutResponseHopLimit": 2},
-}
 
 
 @dataclass(frozen=True)
@@ -40,7 +35,6 @@ class Plan:
 
     group: str
     token: str
-    launch_id: str
     wanted: int
     was: Was
     since: datetime
@@ -75,17 +69,8 @@ def template_name(token: str) -> str:
 def draft(spec: GroupSpec, key: LaunchKey, region: str, now: datetime, so_far: Launch | str) -> Launch:
     """The handle of one more attempt."""
     boot_seconds = int(spec.boot_timeout.total_seconds())
-    return draft_launch(
-        "asg",
-        spec,
-        key,
-        region,
-        now,
-        so_far,
-        receipts=f"{spec.results}{key.name}/" if spec.results else None,
-        hold_seconds=int(spec.hold_on_failure.total_seconds()),
-        group=GroupTerms(spec.group, boot_seconds, spec.reports, spec.trust_shutdown),
-    )
+    terms = GroupTerms(spec.group, boot_seconds, spec.reports, spec.trust_shutdown)
+    return machines.draft(spec, key, region, now, so_far, kind="asg", group=terms)
 
 
 def plan(spec: GroupSpec, key: LaunchKey, group: Group, launch: Launch, since: datetime) -> Plan:
@@ -93,12 +78,11 @@ def plan(spec: GroupSpec, key: LaunchKey, group: Group, launch: Launch, since: d
     return Plan(
         group=group.name,
         token=key.token,
-        launch_id=key.launch_id,
         wanted=spec.count - len(launch.ids),
         was=group.was,
         since=since,
         until=launch.boot_by,
-        tags={"Name": f"{key.owner.dag_id}.{key.owner.task_id}"[:256], **spec.tags, **key.tags(launch)},
+        tags=machines.machine_tags(spec, key, launch),
     )
 
 
@@ -111,16 +95,15 @@ def our_template(base: Mapping[str, Any], resolved: Resolved, tags: Mapping[str,
 
     :param base: what the group launches from, as CreateLaunchTemplate takes it.
     """
-    data = {**base, **OURS, "TagSpecifications": _tagged(base, tags)}
-    data["MetadataOptions"] = {**base.get("MetadataOptions", {}), **OURS["MetadataOptions"]}
+    data = {**base, **machines.ENDS_ITSELF, "TagSpecifications": _tagged(base, tags)}
+    data["MetadataOptions"] = {**base.get("MetadataOptions", {}), **machines.ENDS_ITSELF["MetadataOptions"]}
     data.pop("UserData", None)
     if devices := _devices(base, resolved):
         data["BlockDeviceMappings"] = devices
     if resolved.hibernates:
         data["HibernationOptions"] = {"Configured": False}
     if market := data.get("InstanceMarketOptions"):
-        once = {"SpotInstanceType": "one-time", "InstanceInterruptionBehavior": "terminate"}
-        data["InstanceMarketOptions"] = {**market, "SpotOptions": {**market.get("SpotOptions", {}), **once}}
+        data["InstanceMarketOptions"] = {**market, "SpotOptions": {**market.get("SpotOptions", {}), **machines.ONCE}}
     return data
 
 
@@ -128,10 +111,7 @@ def _tagged(base: Mapping[str, Any], tags: Mapping[str, str]) -> list[dict[str, 
     """Ours on top of the owner's, on machines and on their volumes."""
     theirs = {one["ResourceType"]: _plain(one["Tags"]) for one in base.get("TagSpecifications", ())}
     wanted = {kind: {**theirs.get(kind, {}), **tags} for kind in ("instance", "volume")}
-    return [
-        {"ResourceType": kind, "Tags": [{"Key": name, "Value": value} for name, value in both.items()]}
-        for kind, both in (theirs | wanted).items()
-    ]
+    return [{"ResourceType": kind, "Tags": machines.tag_list(both)} for kind, both in (theirs | wanted).items()]
 
 
 def _plain(tags: Iterable[Mapping[str, str]]) -> dict[str, str]:
@@ -141,8 +121,7 @@ def _plain(tags: Iterable[Mapping[str, str]]) -> dict[str, str]:
 def _devices(base: Mapping[str, Any], resolved: Resolved) -> list[dict[str, Any]]:
     """As RunInstances is asked elsewhere: no volume outlives its machine; what is no volume stays as it is."""
     rest = [one for one in base.get("BlockDeviceMappings", ()) if not one.get("Ebs")]
-    ours = {name: {**ebs, "DeleteOnTermination": True} for name, ebs in sorted(resolved.devices.items())}
-    return [*rest, *({"DeviceName": name, "Ebs": ebs} for name, ebs in ours.items())]
+    return [*rest, *({"DeviceName": name, "Ebs": ebs} for name, ebs in machines.ending_with_it(resolved).items())]
 
 
 def template_of_config(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -155,17 +134,13 @@ def template_of_config(config: Mapping[str, Any]) -> dict[str, Any]:
         "RamDiskId": config.get("RamdiskId"),
         "EbsOptimized": config.get("EbsOptimized"),
         "Monitoring": config.get("InstanceMonitoring"),
-        "IamInstanceProfile": _profile(config.get("IamInstanceProfile")),
+        "IamInstanceProfile": machines.profile(config.get("IamInstanceProfile")),
         "BlockDeviceMappings": [_device_of_config(one) for one in config.get("BlockDeviceMappings") or ()],
         "Placement": {"Tenancy": config["PlacementTenancy"]} if config.get("PlacementTenancy") else None,
         "InstanceMarketOptions": _spot(config.get("SpotPrice")),
         **_network(config),
     }
     return {name: value for name, value in words.items() if value}
-
-
-def _profile(words: str | None) -> dict[str, str] | None:
-    return {"Arn" if words.startswith("arn:") else "Name": words} if words else None
 
 
 def _spot(price: str | None) -> dict[str, Any] | None:
@@ -231,7 +206,7 @@ def more_capacity(plan: Plan, group: Group, missing: int) -> dict[str, Any]:
     if desired > group.was.max:
         change["MaxSize"] = desired
     if plan.template:
-        change |= launched_from(group, Source(_kind_with_template(plan.was.source), plan.template_name), by_name=True)
+        change |= _launching(group, plan.was.source.kind, {"LaunchTemplateName": plan.template_name, "Version": "1"})
     return change
 
 
@@ -265,27 +240,26 @@ def as_it_was(group: Group, flag: Flag, theirs: bool) -> dict[str, Any]:
     return change
 
 
-def launched_from(group: Group, source: Source, by_name: bool = False) -> dict[str, Any]:
-    """The arguments that make a group launch from there; a policy stays as it is but for its template."""
+def launched_from(group: Group, source: Source) -> dict[str, Any]:
+    """The arguments that make a group launch from there again."""
     if source.kind == "config":
         return {"LaunchConfigurationName": source.name}
-    template = {"LaunchTemplateName" if by_name else "LaunchTemplateId": source.name}
-    if by_name or source.version:
-        template["Version"] = source.version or "1"
-    if source.kind == "template":
-        return {"LaunchTemplate": template}
+    version = {"Version": source.version} if source.version else {}
+    return _launching(group, source.kind, {"LaunchTemplateId": source.name, **version})
+
+
+def _launching(group: Group, kind: str, template: Mapping[str, str]) -> dict[str, Any]:
+    """From this template; a policy stays as it is but for that."""
+    if kind != "mixed":
+        return {"LaunchTemplate": dict(template)}
     policy = {**(group.policy or {})}
-    policy["LaunchTemplate"] = {**policy.get("LaunchTemplate", {}), "LaunchTemplateSpecification": template}
+    policy["LaunchTemplate"] = {**policy.get("LaunchTemplate", {}), "LaunchTemplateSpecification": dict(template)}
     return {"MixedInstancesPolicy": policy}
 
 
 def without_our_tags(group: Group) -> dict[str, Any]:
     """All of ours but the flag, which comes off last; the owner's own stay, whatever they are called."""
     return {"Tags": [_tag(group.name, name) for name in OUR_TAGS if name in group.tags]}
-
-
-def _kind_with_template(source: Source) -> str:
-    return "mixed" if source.kind == "mixed" else "template"
 
 
 def _tag(group: str, name: str, value: str | None = None, propagate: bool | None = None) -> dict[str, Any]:

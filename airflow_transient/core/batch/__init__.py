@@ -1,0 +1,1 @@
+"""Files sent as messages: which of them, by what names, and what was sent."""

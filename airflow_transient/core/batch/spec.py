@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, TypeVar
@@ -204,7 +204,8 @@ def _moment(words: Any) -> datetime | None:
 def _parameters(words: Any) -> tuple[str, ...]:
     if words is None or words == "":
         return ()
-    if isinstance(words, str) or not all(isinstance(each, str) for each in words):
+    listed = isinstance(words, Sequence) and not isinstance(words, str | bytes)
+    if not listed or not all(isinstance(each, str) for each in words):
         raise SpecError(f"parameters is a list of texts, which follow INPUT and OUTPUT on the command line: {words!r}")
     return tuple(words)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from airflow_transient.core.ec2.spec import Ec2Spec
+from airflow_transient.core.ec2.spec import Ec2Spec, MachineJob
 from airflow_transient.core.launch import Launch, LaunchKey, draft_launch
 from airflow_transient.core.requests import Request
 from airflow_transient.core.spec import Pool
@@ -22,11 +22,14 @@ TAGGED: dict[str, tuple[str, ...]] = {
     "on-demand": ("instance", "volume"),
     "spot": ("instance", "volume", "spot-instances-request"),
 }
-#: One-time: a persistent request would start a new machine whenever the job's own has ended.
-SPOT = {
-    "MarketType": "spot",
-    "SpotOptions": {"SpotInstanceType": "one-time", "InstanceInterruptionBehavior": "terminate"},
+#: What a launch decides itself, whatever a template says. Two hops: the job may run in a container on the machine.
+ENDS_ITSELF: dict[str, Any] = {
+    "InstanceInitiatedShutdownBehavior": "terminate",
+    "DisableApiTermination": False,
+    "MetadataOptions": {"HttpTokens": "required", "HttpEndpoint": "enabled", "HttpPutResponseHopLimit": 2},
 }
+#: One-time: a persistent request would start a new machine whenever the job's own has ended.
+ONCE = {"SpotInstanceType": "one-time", "InstanceInterruptionBehavior": "terminate"}
 
 
 @dataclass(frozen=True)
@@ -46,10 +49,18 @@ class Resolved:
     replaces_user_data: bool = False
 
 
-def draft(spec: Ec2Spec, key: LaunchKey, region: str, now: datetime, so_far: Launch | str) -> Launch:
-    """The handle of one more attempt."""
+def draft(
+    spec: MachineJob,
+    key: LaunchKey,
+    region: str,
+    now: datetime,
+    so_far: Launch | str,
+    kind: str = "ec2",
+    **kind_of_its_own: Any,
+) -> Launch:
+    """The handle of one more attempt of machines, wherever they come from."""
     return draft_launch(
-        "ec2",
+        kind,
         spec,
         key,
         region,
@@ -57,32 +68,34 @@ def draft(spec: Ec2Spec, key: LaunchKey, region: str, now: datetime, so_far: Lau
         so_far,
         receipts=f"{spec.results}{key.name}/" if spec.results else None,
         hold_seconds=int(spec.hold_on_failure.total_seconds()),
+        **kind_of_its_own,
     )
+
+
+def machine_tags(spec: MachineJob, key: LaunchKey, launch: Launch) -> dict[str, str]:
+    return {"Name": f"{key.owner.dag_id}.{key.owner.task_id}"[:256], **spec.tags, **key.tags(launch)}
 
 
 def run_instances(spec: Ec2Spec, key: LaunchKey, resolved: Resolved, pool: Pool, launch: Launch) -> dict[str, Any]:
     """The arguments of one RunInstances call for what the launch still misses, without its user data."""
-    tags = _tags({"Name": f"{key.owner.dag_id}.{key.owner.task_id}"[:256], **spec.tags, **key.tags(launch)})
+    tags = tag_list(machine_tags(spec, key, launch))
     asked: dict[str, Any] = {
         "ClientToken": key.token,
         # What there is room for is taken; the rest is launched elsewhere.
         "MinCount": 1,
         "MaxCount": spec.count - len(launch.ids),
-        "InstanceInitiatedShutdownBehavior": "terminate",
-        "DisableApiTermination": False,
-        # The job may run in a container on the machine, one hop further away.
-        "MetadataOptions": {"HttpTokens": "required", "HttpEndpoint": "enabled", "HttpPutResponseHopLimit": 2},
+        **ENDS_ITSELF,
         "TagSpecifications": [{"ResourceType": kind, "Tags": tags} for kind in TAGGED[pool.market]],
     }
     wanted = {
         "ImageId": resolved.image_id,
         "InstanceType": pool.instance_type,
         "KeyName": spec.key_name,
-        "IamInstanceProfile": _profile(spec.instance_profile),
+        "IamInstanceProfile": profile(spec.instance_profile),
         "LaunchTemplate": _template(spec, resolved),
         "HibernationOptions": {"Configured": False} if resolved.hibernates else None,
         "BlockDeviceMappings": _devices(spec, resolved),
-        "InstanceMarketOptions": SPOT if pool.market == "spot" else None,
+        "InstanceMarketOptions": {"MarketType": "spot", "SpotOptions": ONCE} if pool.market == "spot" else None,
     }
     return asked | {name: value for name, value in wanted.items() if value} | _network(spec, pool)
 
@@ -99,19 +112,24 @@ def _template(spec: Ec2Spec, resolved: Resolved) -> dict[str, str]:
     return {**asked, "Version": resolved.template_version or asked["Version"]}
 
 
-def _profile(words: str | None) -> dict[str, str]:
+def profile(words: str | None) -> dict[str, str]:
     return {"Arn" if words.startswith("arn:") else "Name": words} if words else {}
 
 
 def _devices(spec: Ec2Spec, resolved: Resolved) -> list[dict[str, Any]]:
     """The root volume's size, and no volume outlives its machine."""
-    devices = {name: {**ebs, "DeleteOnTermination": True} for name, ebs in sorted(resolved.devices.items())}
+    devices = ending_with_it(resolved)
     if spec.volume_size:
         if not resolved.root_device:
             raise SpecError("volume_size needs the name of the image's root device, and the image does not tell it")
         root = devices.get(resolved.root_device, {"DeleteOnTermination": True})
         devices[resolved.root_device] = {**root, "VolumeSize": spec.volume_size}
     return [{"DeviceName": name, "Ebs": ebs} for name, ebs in devices.items()]
+
+
+def ending_with_it(resolved: Resolved) -> dict[str, dict[str, Any]]:
+    """Its volumes: name -> what EC2 calls Ebs."""
+    return {name: {**ebs, "DeleteOnTermination": True} for name, ebs in sorted(resolved.devices.items())}
 
 
 def _network(spec: Ec2Spec, pool: Pool) -> dict[str, Any]:
@@ -130,5 +148,6 @@ def _network(spec: Ec2Spec, pool: Pool) -> dict[str, Any]:
     return {"NetworkInterfaces": [interface]}
 
 
-def _tags(tags: Mapping[str, str]) -> list[dict[str, str]]:
+def tag_list(tags: Mapping[str, str]) -> list[dict[str, str]]:
+    """Tags as EC2 takes them."""
     return [{"Key": name, "Value": value} for name, value in tags.items()]

@@ -88,12 +88,53 @@ class Image:
         return bool(self.id or self.ssm_parameter or self.name)
 
 
-@dataclass(frozen=True)
-class Ec2Spec:
-    """A job on `count` instances that end themselves."""
+@dataclass(frozen=True, kw_only=True)
+class MachineJob:
+    """What `count` machines run that end themselves, for how long, and where they tell: wherever they come from."""
 
     command: str | tuple[str, ...] | None = None
     script: str | None = None
+    count: int = 1
+    hold_on_failure: timedelta = timedelta(0)
+    kill_schedule_role: str | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    max_runtime: timedelta = timedelta(hours=1)
+    boot_timeout: timedelta = timedelta(minutes=10)
+    results: S3Prefix | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    #: All members are one job: it is whole, or it is not launched.
+    in_parts: ClassVar[bool] = False
+
+    @property
+    def lifetime(self) -> timedelta:
+        """From the request to the moment after which anyone may stop it."""
+        return self.boot_timeout + self.max_runtime + UPLOAD_GRACE
+
+
+def job_of(words: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of MachineJob from an operator's words, as the DAG author wrote them."""
+    command = words.get("command")
+    return {
+        "command": tuple(map(str, command)) if isinstance(command, list | tuple) else command,
+        "script": words.get("script"),
+        "count": whole(words.get("count", 1), "count") or 0,
+        "hold_on_failure": duration(words.get("hold_on_failure") or 0, "hold_on_failure"),
+        "kill_schedule_role": text(words.get("kill_schedule_role"), "kill_schedule_role"),
+        "environment": pairs(words.get("environment"), "environment"),
+        "secrets": pairs(words.get("secrets"), "secrets"),
+        "max_runtime": duration(words.get("max_runtime", timedelta(hours=1)), "max_runtime"),
+        "boot_timeout": duration(words.get("boot_timeout", timedelta(minutes=10)), "boot_timeout"),
+        "results": S3Prefix.of(words.get("results")),
+        "tags": pairs(words.get("tags"), "tags"),
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ec2Spec(MachineJob):
+    """A job on instances of its own."""
+
     image: Image = field(default_factory=Image)
     instance_types: tuple[str, ...] = ()
     subnet_ids: tuple[str, ...] = ()
@@ -103,16 +144,7 @@ class Ec2Spec:
     volume_size: int | None = None
     launch_template: LaunchTemplate | None = None
     associate_public_ip: bool | None = None
-    count: int = 1
     market: str = "on-demand"
-    hold_on_failure: timedelta = timedelta(0)
-    kill_schedule_role: str | None = None
-    environment: Mapping[str, str] = field(default_factory=dict)
-    secrets: Mapping[str, str] = field(default_factory=dict)
-    max_runtime: timedelta = timedelta(hours=1)
-    boot_timeout: timedelta = timedelta(minutes=10)
-    results: S3Prefix | None = None
-    tags: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check_job(self.command, self.script)
@@ -138,10 +170,8 @@ class Ec2Spec:
     @classmethod
     def of(cls, **words: Any) -> Ec2Spec:
         """From the operator's words, as the DAG author wrote them."""
-        command = words.get("command")
         return cls(
-            command=tuple(map(str, command)) if isinstance(command, list | tuple) else command,
-            script=words.get("script"),
+            **job_of(words),
             image=Image(
                 text(words.get("image_id"), "image_id"),
                 text(words.get("image_ssm_parameter"), "image_ssm_parameter"),
@@ -156,20 +186,9 @@ class Ec2Spec:
             volume_size=whole(words.get("volume_size"), "volume_size"),
             launch_template=LaunchTemplate.of(words.get("launch_template")),
             associate_public_ip=truth(words.get("associate_public_ip"), "associate_public_ip"),
-            count=whole(words.get("count", 1), "count") or 0,
-            kill_schedule_role=text(words.get("kill_schedule_role"), "kill_schedule_role"),
             market=text(words.get("market"), "market") or "on-demand",
-            hold_on_failure=duration(words.get("hold_on_failure") or 0, "hold_on_failure"),
-            environment=pairs(words.get("environment"), "environment"),
-            secrets=pairs(words.get("secrets"), "secrets"),
-            max_runtime=duration(words.get("max_runtime", timedelta(hours=1)), "max_runtime"),
-            boot_timeout=duration(words.get("boot_timeout", timedelta(minutes=10)), "boot_timeout"),
-            results=S3Prefix.of(words.get("results")),
-            tags=pairs(words.get("tags"), "tags"),
         )
 
-    #: All members are one job: it is whole, or it is not launched.
-    in_parts = False
     #: Whether its machine stops and is not terminated when the job is over, because its disk becomes an image.
     stays: ClassVar[bool] = False
 
@@ -183,11 +202,6 @@ class Ec2Spec:
         yield "command" if self.script is None else "script", self.script or " ".join(_as_words(self.command))
         yield from ((f"environment[{name!r}]", value) for name, value in self.environment.items())
         yield from ((f"tags[{name!r}]", value) for name, value in self.tags.items())
-
-    @property
-    def lifetime(self) -> timedelta:
-        """From the request to the moment after which anyone may stop it."""
-        return self.boot_timeout + self.max_runtime + UPLOAD_GRACE
 
 
 def _as_words(command: str | tuple[str, ...] | None) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from airflow_transient.core.ec2.requests import tag_list
 from airflow_transient.core.images.plan import Plan, is_image
 from airflow_transient.core.launch import Launch
 from airflow_transient.core.reaping import BUILDER
@@ -65,5 +66,4 @@ def copy_image(launch: Launch, plan: Plan, image_id: str, region: str) -> dict[s
 
 
 def tagged(tags: Mapping[str, str]) -> list[dict[str, Any]]:
-    told = [{"Key": name, "Value": value} for name, value in tags.items()]
-    return [{"ResourceType": kind, "Tags": told} for kind in ("image", "snapshot")]
+    return [{"ResourceType": kind, "Tags": tag_list(tags)} for kind in ("image", "snapshot")]

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any, ClassVar
 
 from airflow_transient.core.ec2.spec import Ec2Spec
-from airflow_transient.core.launch import MANAGED_BY, TAG_PREFIX, LaunchKey
+from airflow_transient.core.launch import TAG_PREFIX, LaunchKey
 from airflow_transient.core.reading import duration, names, text, truth, whole
 from airflow_transient.errors import SpecError
 
@@ -48,7 +48,7 @@ class File:
         return hashlib.sha256(self.content).hexdigest() + ("+x" if self.executable else "")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BakeSpec(Ec2Spec):
     """
     A job on one machine that stops when it is done, because its disk becomes the image `name`-<hash of the inputs>.
@@ -131,16 +131,8 @@ def image_name(spec: BakeSpec, digest: str, key: LaunchKey | None = None) -> str
 
 def image_tags(spec: BakeSpec, source: str, digest: str, key: LaunchKey) -> dict[str, str]:
     """Of the image and of its snapshots. No deadline: an image is made to stay."""
-    owner = key.owner
-    told = {
-        "managed-by": MANAGED_BY,
-        "owner": str(owner),
-        "dag": owner.dag_id,
-        "run": owner.run_id,
-        "task": owner.task_id,
-        "map-index": str(owner.map_index),
-    }
-    ours = {TAG_PREFIX + name: value for name, value in told.items()} | {
+    ours = {
+        **key.owner.tags,
         MAKER: key.name,
         FAMILY: spec.name,
         INPUTS: digest,

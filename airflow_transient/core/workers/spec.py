@@ -157,10 +157,10 @@ class WorkersSpec:
             )
         )
 
-    def container_override(self, container: str, shipped: Shipped | None) -> dict[str, Any]:
+    def container_override(self, container: str, shipped: Shipped) -> dict[str, Any]:
         """A shell that is process 1 would keep SIGTERM to itself: the worker takes its place."""
-        if self.worker or shipped is None:
-            return {"name": container, "command": ["python3", self.worker or IN_CONTAINER, *self.arguments()]}
+        if self.worker:
+            return {"name": container, "command": ["python3", self.worker, *self.arguments()]}
         script = f'{_fetching(IN_CONTAINER)}\nexec python3 {IN_CONTAINER} "$@"'
         variables = {"WORKER_URL": shipped.url, "WORKER_SHA256": shipped.sha256}
         return {

@@ -9,8 +9,12 @@ from typing import Any
 
 from airflow.sdk import DAG, BaseNotifier
 
+from airflow_transient.notifications import costs, known
 from airflow_transient.notifications.report import TransientReport
 from airflow_transient.operators.ec2 import TransientEc2Operator
+
+# Where the machine is busy with other things, an answer of AWS takes its time; these are read when a report is made.
+costs.PATIENCE, costs.ANSWER, known.COSTS = 30.0, 30, 40.0
 
 
 class Recorder(BaseNotifier):
@@ -57,11 +61,13 @@ with DAG(
     on_success_callback=TransientReport(Recorder("dag")),
     on_failure_callback=TransientReport(Recorder("dag")),
 ):
+    # `sleep 8`: a try whose trigger fires within a second of its deferral may be failed by Airflow's scheduler.
     TransientEc2Operator(
-        task_id="good", command="sleep 1", environment={"COLOUR": "ultramarine"}, deferrable=True, **COMMON
+        task_id="good", command="sleep 8", environment={"COLOUR": "ultramarine"}, deferrable=True, **COMMON
     )
     TransientEc2Operator(task_id="bad", script=f"#!/bin/bash\n{{% raw %}}{LOG}{{% endraw %}}\nexit 3\n", **COMMON)
-    TransientEc2Operator.partial(task_id="each", command="true", deferrable=True, **COMMON).expand(count=[1, 2])
+    TransientEc2Operator.partial(task_id="each", command="sleep 8", deferrable=True, **COMMON).expand(count=[1, 2])
     TransientEc2Operator(task_id="wrong", command="true", **{**COMMON, "results": "nowhere"})
     TransientEc2Operator(task_id="twice", command="exit 4", **{**COMMON, "retries": 1})
-    TransientEc2Operator(task_id="long", command="sleep 200", deferrable=True, **COMMON)
+    # It outlives the others however long they take: it is marked then.
+    TransientEc2Operator(task_id="long", command="sleep 900", deferrable=True, **{**COMMON, "max_runtime": 1200})

@@ -206,7 +206,7 @@ def test_what_an_earlier_try_has_suspended_is_no_change(words: dict[str, Any], c
 
 
 def plan(**words: Any) -> Plan:
-    known = {"group": "batch", "token": "t1-1-1", "launch_id": "t1", "wanted": 3, "was": group().was}
+    known = {"group": "batch", "token": "t1-1-1", "wanted": 3, "was": group().was}
     return Plan(**known | {"since": T0, "until": T0, "tags": {"Name": "n", "transient:launch": "t1-1-1"}} | words)
 
 

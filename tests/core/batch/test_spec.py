@@ -41,6 +41,8 @@ def spec(**words: Any) -> EnqueueSpec:
         pytest.param({"newer_than": "yesterday"}, "newer_than is a moment", id="no moment"),
         pytest.param({"parameters": "-v"}, "list of texts", id="a text for a list"),
         pytest.param({"parameters": [1]}, "list of texts", id="a number for a text"),
+        pytest.param({"parameters": 5}, "list of texts", id="a number for a list"),
+        pytest.param({"parameters": {"a": "b"}}, "list of texts", id="a mapping for a list"),
         pytest.param({"message_format": "v2"}, "must be one of", id="an unknown format"),
         pytest.param({"message_group": "a b"}, "message_group", id="a group with a space"),
         pytest.param({"message_group": "g" * 129}, "message_group", id="a group too long"),
