@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from airflow_transient.localcloud.errors import Refused
@@ -43,6 +44,12 @@ class Images:
     delay: float = 0.0
     clock: Callable[[], float] = time.monotonic
     _failures: list[tuple[str, str]] = field(default_factory=list)
+    _newest: datetime = datetime.min
+
+    def created(self, now: datetime) -> datetime:
+        """When the next one is told to be made: EC2 tells whole seconds, and takes longer than one for each."""
+        self._newest = max(now.replace(microsecond=0), self._newest + timedelta(seconds=1))
+        return self._newest
 
     def fail_next(self, code: str = "Server.InternalError", words: str = "Internal error on image creation") -> None:
         """The next one that is asked for comes to nothing, after its delay."""

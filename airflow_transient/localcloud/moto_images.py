@@ -80,6 +80,7 @@ class MotoImages:
         image.add_tags(tags.get("image", {}))
         image.ebs_snapshot.add_tags(tags.get("snapshot", {}))
         image.localcloud_making = self.images.begin()
+        image.creation_date = self.images.created(image.creation_date)
         self.disks.share(disk, image.id)
         self._settle(image)
 

@@ -192,9 +192,10 @@ def _age(queue: Any) -> float | None:
 
 
 def _datum(queue: str, age: float) -> Any:
-    """Of the current minute, or of the one before in its first second: a query up to now must cover it."""
+    """Of the current minute, or of the one before in its first half: a query up to now must cover it, however long it
+    has been on its way."""
     from moto.cloudwatch.models import MetricDatum
 
-    minute = (datetime.now(timezone.utc) - timedelta(seconds=1)).replace(second=0, microsecond=0)
+    minute = (datetime.now(timezone.utc) - timedelta(seconds=30)).replace(second=0, microsecond=0)
     dimensions = [{"Name": "QueueName", "Value": queue}]
     return MetricDatum("AWS/SQS", AGE, float(int(age)), dimensions, minute.replace(tzinfo=None), "Seconds")

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowSkipException, TaskDeferred
+from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_transient import errors
 from airflow_transient.aws import sizing
@@ -21,7 +21,7 @@ from airflow_transient.core.launch import Launch
 from airflow_transient.core.verdict import Phase
 from airflow_transient.operators.ecs import EcsBurstOperator
 from airflow_transient.testing import FakeEcsLauncher
-from airflow_transient.triggers.launch import LaunchTrigger
+from tests.airflow.legs import Died, away, event
 from tests.airflow.stubs import Store, context
 
 SPOT_FIRST = ["FARGATE_SPOT", "FARGATE"]
@@ -35,22 +35,6 @@ def now() -> datetime:
 def operator(**words: Any) -> EcsBurstOperator:
     given = {"task_id": "task", "task_definition": "work", "task_count": 3, "deferrable": True, "poll_interval": 0.01}
     return EcsBurstOperator(**{**given, **words})
-
-
-def away(leg: Any, *args: Any, **kwargs: Any) -> LaunchTrigger:
-    """What the triggerer makes of a deferral: the trigger rebuilt from its JSON."""
-    with pytest.raises(TaskDeferred) as deferred:
-        leg(*args, **kwargs)
-    assert deferred.value.method_name == "execute_complete"
-    _, kwargs = deferred.value.trigger.serialize()
-    return LaunchTrigger(**json.loads(json.dumps(kwargs)))
-
-
-def event(trigger: LaunchTrigger) -> Any:
-    async def first() -> Any:
-        return await anext(trigger.run())
-
-    return json.loads(json.dumps(asyncio.run(asyncio.wait_for(first(), 10)).payload))
 
 
 def end_all(tasks: FakeEcsLauncher, exit_code: int = 0) -> None:
@@ -236,10 +220,6 @@ def test_a_kill_that_was_cut_short_leaves_nothing_beside_the_next_generation(tas
     tasks.stop(Launch.from_dict(first.launch).with_ids(tuple(first.launch["ids"][:1])))
     second = away(operator().execute, context(store, try_number=2))
     assert set(tasks.running()) == set(second.launch["ids"])
-
-
-class Died(BaseException):
-    """The process is gone in the middle of it."""
 
 
 def launched_and_died(tasks: FakeEcsLauncher, store: Store) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferred
+from airflow.sdk.exceptions import AirflowTaskTimeout
 
 from airflow_transient import errors
 from airflow_transient.aws.ec2 import Ec2Launcher
@@ -24,16 +23,13 @@ from airflow_transient.operators.ec2 import TransientEc2Operator
 from airflow_transient.operators.images import BakeImageOperator
 from airflow_transient.plugin.handles import launch_of
 from airflow_transient.triggers.launch import LaunchTrigger
+from tests.airflow.legs import Died, away, event
 from tests.airflow.stubs import Store, context
 
 pytestmark = [pytest.mark.slow, pytest.mark.sandbox]
 
 BASE = "ami-03cf127a"
 TOOL = "#!/bin/bash\necho making it\nmkdir -p /var/lib/tool\necho 42 >/var/lib/tool/answer\n"
-
-
-class Died(BaseException):
-    """The process is gone in the middle of it."""
 
 
 @dataclass
@@ -113,19 +109,8 @@ def bake(family: str, **words: Any) -> BakeImageOperator:
     return BakeImageOperator(**{**given, **words})
 
 
-def deferred(act: Callable[[], Any]) -> LaunchTrigger:
-    """What the triggerer makes of a deferral: the trigger rebuilt from its JSON."""
-    with pytest.raises(TaskDeferred) as found:
-        act()
-    assert found.value.method_name == "execute_complete"
-    return LaunchTrigger(**json.loads(json.dumps(found.value.trigger.serialize()[1])))
-
-
 def run(trigger: LaunchTrigger) -> Any:
-    async def first() -> Any:
-        return await anext(trigger.run())
-
-    return json.loads(json.dumps(asyncio.run(asyncio.wait_for(first(), 30)).payload))
+    return event(trigger, within=30)
 
 
 def test_an_image_is_made_and_a_machine_from_it_finds_what_the_script_left(site: Site) -> None:
@@ -287,12 +272,12 @@ def test_an_image_that_fails_is_removed_and_the_next_try_builds_anew(site: Site)
 def test_the_waits_are_deferred(site: Site) -> None:
     op, ctx = bake("waits", deferrable=True, copy_to_regions="eu-central-1"), context()
     site.cloud.images.delay = 0.5
-    trigger = deferred(lambda: op.execute(ctx))
+    trigger = away(lambda: op.execute(ctx))
     assert ctx["ti"].xcoms["launch"]["kind"] == "ec2"  # the links and the page know it as a machine
-    trigger = deferred(lambda: op.execute_complete(ctx, event=run(trigger)))
+    trigger = away(lambda: op.execute_complete(ctx, event=run(trigger)))
     assert trigger.launch["ids"][0].startswith("ami-")
     assert site.builders("waits") == ["stopped"]
-    trigger = deferred(lambda: op.execute_complete(ctx, event=run(trigger)))
+    trigger = away(lambda: op.execute_complete(ctx, event=run(trigger)))
     assert site.builders("waits") == ["terminated"]  # its image is whole, and the copy needs no machine
     assert len(op.execute_complete(ctx, event=run(trigger))["regions"]) == 2
 
@@ -346,8 +331,8 @@ def test_a_clear_after_a_crash_leaves_one_whole_image(site: Site, verb: str) -> 
 def pending(site: Site, op: BakeImageOperator, ctx: Any) -> LaunchTrigger:
     """Up to the wait for the image, which stays pending."""
     site.cloud.images.delay = 600
-    trigger = deferred(lambda: op.execute(ctx))
-    return deferred(lambda: op.execute_complete(ctx, event=run(trigger)))
+    trigger = away(lambda: op.execute(ctx))
+    return away(lambda: op.execute_complete(ctx, event=run(trigger)))
 
 
 def test_marked_failed_while_the_image_is_pending_nothing_is_left(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -454,9 +439,9 @@ def test_without_a_bucket_the_console_is_enough(site: Site) -> None:
 def test_two_tasks_at_once_make_one_image(site: Site) -> None:
     """Both found none and built; the second meets the first one's name, and takes its image."""
     site.cloud.images.delay = 1.0
-    one = deferred(lambda: bake("both", deferrable=True).execute(context(run_id="one")))
+    one = away(lambda: bake("both", deferrable=True).execute(context(run_id="one")))
     event = run(one)
     made = bake("both").execute(context(run_id="two"))
-    again = deferred(lambda: bake("both", deferrable=True).execute_complete(context(run_id="one"), event=event))
+    again = away(lambda: bake("both", deferrable=True).execute_complete(context(run_id="one"), event=event))
     assert again.launch["ids"] == [made["image_id"]]
     assert len(site.images("both")) == 1

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from airflow.triggers.base import TaskFailedEvent, TaskSkippedEvent, TaskSuccessEvent
 
 from airflow_transient import errors
@@ -37,13 +36,10 @@ from airflow_transient.timetables.cron import EightFieldCronTimetable
 from airflow_transient.triggers import gate
 from airflow_transient.triggers.gate import DepthGateTrigger
 from airflow_transient.triggers.launch import LaunchTrigger
+from tests.airflow.legs import Died, away
 from tests.airflow.stubs import Store, Ti
 
 NO_ROOM = "Capacity is unavailable at this time"
-
-
-class Died(BaseException):
-    """The process is gone in the middle of it."""
 
 
 def now() -> datetime:
@@ -100,15 +96,6 @@ class Run:
         said = asyncio.run(asyncio.wait_for(anext(trigger.run()), 10)).payload  # type: ignore[arg-type]
         op = JobWait(task_id="wait", poll_interval=0.01, **self.words)
         return op.execute_complete(self.context("wait", **ti), event=json.loads(json.dumps(said)))
-
-
-def away(leg: Callable[[], Any]) -> LaunchTrigger:
-    """The trigger of a leg that defers, as the triggerer makes it from its JSON."""
-    with pytest.raises(TaskDeferred) as deferred:
-        leg()
-    assert deferred.value.method_name == "execute_complete"
-    _, kwargs = deferred.value.trigger.serialize()
-    return LaunchTrigger(**json.loads(json.dumps(kwargs)))
 
 
 def end_all(tasks: FakeEcsLauncher, exit_code: int = 0) -> None:

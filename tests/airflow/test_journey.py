@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -19,13 +18,10 @@ from airflow_transient.retry import transient_retry_policy
 from airflow_transient.testing import FakeLauncher
 from airflow_transient.triggers import launch as launch_triggers
 from airflow_transient.triggers.launch import LaunchTrigger
+from tests.airflow.legs import Died, away, event
 from tests.airflow.stubs import Store, context
 
 GOOD = {"task_id": "task", "command": "true", "image_id": "ami-0123456789abcdef0", "instance_type": "t3.small"}
-
-
-class Died(BaseException):
-    """The process is gone in the middle of it."""
 
 
 def operator(**words: Any) -> TransientEc2Operator:
@@ -33,22 +29,9 @@ def operator(**words: Any) -> TransientEc2Operator:
 
 
 def defer(op: TransientEc2Operator, ctx: Any) -> LaunchTrigger:
-    """What the triggerer makes of the deferral: the trigger rebuilt from its JSON."""
-    with pytest.raises(TaskDeferred) as deferred:
-        op.execute(ctx)
-    path, kwargs = deferred.value.trigger.serialize()
-    assert path == "airflow_transient.triggers.launch.LaunchTrigger"
-    assert deferred.value.method_name == "execute_complete"
-    return LaunchTrigger(**json.loads(json.dumps(kwargs)))
-
-
-def run(trigger: LaunchTrigger) -> Any:
-    """The event, through JSON as Airflow stores it."""
-
-    async def first() -> Any:
-        return await anext(trigger.run())
-
-    return json.loads(json.dumps(asyncio.run(asyncio.wait_for(first(), 10)).payload))
+    trigger = away(op.execute, ctx)
+    assert trigger.serialize()[0] == "airflow_transient.triggers.launch.LaunchTrigger"
+    return trigger
 
 
 def now() -> datetime:
@@ -61,7 +44,7 @@ def test_the_journey_of_a_success(world: FakeLauncher) -> None:
     (member,) = world.running()
     assert ctx["ti"].xcoms["launch"]["ids"] == [member]
     world.end(member, 0, at=now())
-    verdict = op.execute_complete(ctx, event=run(trigger))
+    verdict = op.execute_complete(ctx, event=event(trigger))
     assert (verdict["outcome"], verdict["exit_code"], verdict["ids"]) == ("succeeded", 0, [member])
     assert world.running() == ()
 
@@ -93,7 +76,7 @@ def test_a_bad_end_is_raised_as_what_it_was(world: FakeLauncher, happens: dict[s
     trigger = defer(op, ctx)
     world.end(world.running()[0], at=now(), **happens)
     with pytest.raises(error, match=r"launch t[0-9a-f]+-1:"):
-        op.execute_complete(ctx, event=run(trigger))
+        op.execute_complete(ctx, event=event(trigger))
 
 
 def test_a_machine_that_was_taken_back_was_interrupted(world: FakeLauncher) -> None:
@@ -101,7 +84,7 @@ def test_a_machine_that_was_taken_back_was_interrupted(world: FakeLauncher) -> N
     trigger = defer(op, ctx)
     world.take_back(world.running()[0], at=now() - timedelta(hours=1))
     with pytest.raises(errors.Interrupted):
-        op.execute_complete(ctx, event=run(trigger))
+        op.execute_complete(ctx, event=event(trigger))
 
 
 def test_a_failure_brings_its_log(world: FakeLauncher, capsys: pytest.CaptureFixture[str]) -> None:
@@ -110,7 +93,7 @@ def test_a_failure_brings_its_log(world: FakeLauncher, capsys: pytest.CaptureFix
     (member,) = world.running()
     world.end(member, 3, at=now())
     with pytest.raises(errors.JobFailed):
-        op.execute_complete(ctx, event=run(trigger))
+        op.execute_complete(ctx, event=event(trigger))
     assert f"the log of {member}" in capsys.readouterr().out
 
 
@@ -211,7 +194,7 @@ def test_a_success_that_is_too_large_for_the_store_keeps_its_verdict(world: Fake
     for member in world.running():
         world.end(member, 0, at=now())
         world.members[member] = replace(world.members[member], result="x" * 16_000)
-    assert len(op.execute_complete(ctx, event=run(trigger))["result"]) == 6
+    assert len(op.execute_complete(ctx, event=event(trigger))["result"]) == 6
     again = operator(count=6).execute(context(store, try_number=2))
     assert again["outcome"] == "succeeded"
     assert "result unavailable" in again["result_error"]
@@ -255,7 +238,7 @@ def test_a_failure_that_was_told_is_not_told_again(world: FakeLauncher) -> None:
     first = world.running()[0]
     world.end(first, 1, at=now())
     with pytest.raises(errors.JobFailed):
-        op.execute_complete(ctx, event=run(trigger))
+        op.execute_complete(ctx, event=event(trigger))
     second = defer(operator(), context(store, try_number=2))
     assert second.launch["ids"] != [first]
     assert second.launch["token"].split("-")[1] == "2"
@@ -266,7 +249,7 @@ def test_a_success_that_was_told_is_told_again_and_not_launched(world: FakeLaunc
     op, ctx = operator(), context(store)
     trigger = defer(op, ctx)
     world.end(world.running()[0], 0, at=now())
-    told = op.execute_complete(ctx, event=run(trigger))
+    told = op.execute_complete(ctx, event=event(trigger))
     assert operator().execute(context(store, try_number=2)) == told
     assert len(world.members) == 1
 
@@ -286,10 +269,10 @@ def test_an_event_of_an_earlier_launch_ends_no_wait(world: FakeLauncher) -> None
     new = defer(op, again := context(store, try_number=2, max_tries=3))
     (second,) = world.running()
     with pytest.raises(TaskDeferred) as deferred:
-        op.execute_complete(again, event=run(old))
+        op.execute_complete(again, event=event(old))
     assert deferred.value.trigger.launch["ids"] == new.launch["ids"] == [second]  # type: ignore[attr-defined]
     world.end(second, 0, at=now())
-    assert op.execute_complete(again, event=run(new))["ids"] == [second]
+    assert op.execute_complete(again, event=event(new))["ids"] == [second]
 
 
 def test_tasks_test_launches_anew_each_time(world: FakeLauncher, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -587,7 +570,7 @@ def test_the_author_says_what_an_exit_code_means(
     trigger = defer(op, ctx)
     world.end(world.running()[0], code, at=now())
     with pytest.raises(errors.JobFailed) as failure:
-        op.execute_complete(ctx, event=run(trigger))
+        op.execute_complete(ctx, event=event(trigger))
     assert transient_retry_policy.evaluate(failure.value, 1, 2).action.value == action
 
 
@@ -598,7 +581,7 @@ def test_an_exit_code_may_skip(world: FakeLauncher) -> None:
     trigger = defer(op, ctx)
     world.end(world.running()[0], 99, at=now())
     with pytest.raises(AirflowSkipException, match="exit 99"):
-        op.execute_complete(ctx, event=run(trigger))
+        op.execute_complete(ctx, event=event(trigger))
 
 
 def test_an_exit_code_means_one_thing() -> None:
@@ -666,7 +649,7 @@ def test_a_machine_that_failed_may_be_held(world: FakeLauncher) -> None:
     told = Receipt("nonce", member, "end", exit_code=2, cause="exit", channel="bucket")
     world.members[member] = replace(world.members[member], receipt=told)
     with pytest.raises(errors.JobFailed, match="held for 3600 s"):
-        op.execute_complete(ctx, event=run(trigger))
+        op.execute_complete(ctx, event=event(trigger))
     assert world.running() == (member,)
 
 

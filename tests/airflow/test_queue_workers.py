@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -27,6 +26,8 @@ from airflow_transient.operators.ecs import EcsBurstOperator
 from airflow_transient.operators.queue_workers import EcsQueueWorkersOperator, QueueWorkersOperator
 from airflow_transient.testing import FakeEcsLauncher, FakeLauncher
 from airflow_transient.triggers.workers import WorkersTrigger
+from tests.airflow import legs
+from tests.airflow.legs import Died, event
 from tests.airflow.stubs import Store, context
 
 GOOD = {
@@ -43,10 +44,6 @@ GOOD = {
     "poll_interval": 0.01,
 }
 ROLE = "arn:aws:iam::123456789012:role/killer"
-
-
-class Died(BaseException):
-    """The process is gone in the middle of it."""
 
 
 @dataclass
@@ -97,19 +94,9 @@ def workers(**words: Any) -> QueueWorkersOperator:
 
 
 def away(leg: Any, *args: Any, **kwargs: Any) -> WorkersTrigger:
-    """What the triggerer makes of a deferral: the trigger rebuilt from its JSON."""
-    with pytest.raises(TaskDeferred) as deferred:
-        leg(*args, **kwargs)
-    path, words = deferred.value.trigger.serialize()
-    assert path == "airflow_transient.triggers.workers.WorkersTrigger"
-    return WorkersTrigger(**json.loads(json.dumps(words)))
-
-
-def event(trigger: WorkersTrigger, within: float = 10) -> Any:
-    async def first() -> Any:
-        return await anext(trigger.run())
-
-    return json.loads(json.dumps(asyncio.run(asyncio.wait_for(first(), within)).payload))
+    trigger = legs.away(leg, *args, **kwargs)
+    assert trigger.serialize()[0] == "airflow_transient.triggers.workers.WorkersTrigger"
+    return trigger
 
 
 def is_quiet(trigger: WorkersTrigger, seconds: float = 1.5) -> bool:

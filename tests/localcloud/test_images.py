@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -68,6 +69,12 @@ def test_a_name_that_ec2_refuses(name: str | None, code: str) -> None:
     with pytest.raises(Refused) as refused:
         check_name(name, {"taken": "ami-1"})
     assert refused.value.code == code
+
+
+def test_no_two_are_told_to_be_made_in_one_second() -> None:
+    images, now = Images(), datetime(2026, 11, 22, 4, 34, 0, 362082)
+    made = [images.created(now), images.created(now), images.created(now + timedelta(minutes=1))]
+    assert [str(each.time()) for each in made] == ["04:34:00", "04:34:01", "04:35:00"]
 
 
 @pytest.mark.sandbox
