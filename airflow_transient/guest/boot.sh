@@ -111,6 +111,9 @@ stopping() {
 STARTED=
 NOTE=
 finish() {
+  # A copy of this shell (the sender, a command in the background) that a signal meets before it has given up the traps
+  # comes here, too, and has no end to tell. Seen: the sender of a job that ended at once.
+  [ "$BASHPID" = $$ ] || exit "$1"
   trap '' TERM INT HUP EXIT
   local code=${CODE:-$1} cause=exit signal= phase=end more tail bytes
   # Written by systemd when the unit ended: its result, how, and the exit status or the signal's name.

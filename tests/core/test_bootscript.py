@@ -68,6 +68,17 @@ def test_bash_understands_the_whole_script():
     subprocess.run(["bash", "-n"], input=stub_script(spec(), BOOT, "http://x?a=1&b='2'"), text=True, check=True)
 
 
+def test_a_copy_of_the_shell_that_a_signal_meets_early_tells_no_end(tmp_path):
+    """What bash forks has its parent's traps till it gives them up; a signal in between runs them in the copy, too."""
+    script = boot_script(spec(), BOOT)
+    ours = script[script.index("finish() {") : script.index("trap 'exit 129' HUP")]
+    stubs = f"D={tmp_path} LOG={tmp_path}/log P=true CLEAN= HOLD=0 CONSOLE=/dev/null STARTED=; : >$LOG\n"
+    stubs += "tell() { echo told; }; put() { :; }; receipt() { :; }; stopping() { false; }\n"
+    copy = "( trap 'exit 143' TERM; trap 'finish $?' EXIT; kill -TERM $BASHPID; sleep 9 )\necho copy $?\n"
+    done = subprocess.run(["bash", "-c", stubs + ours + copy], capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["copy 143", "told"]
+
+
 def test_the_timer_is_armed_before_anything_reaches_out():
     script = boot_script(spec(), BOOT)
     program = script[script.index("set -u") :]
