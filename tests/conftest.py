@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -58,6 +58,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_sessionfinish() -> None:
     shutil.rmtree(HOME, ignore_errors=True)
+
+
+@pytest.fixture
+def mask_secret() -> Iterator[Callable[[str], None]]:
+    """Airflow's own, till the test is over: what is masked is masked in the whole process."""
+    from airflow.sdk._shared.secrets_masker import reset_secrets_masker
+    from airflow.sdk.log import mask_secret
+
+    yield mask_secret
+    reset_secrets_masker()
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import random
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -117,15 +118,9 @@ def test_no_region(cloud: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "no AWS region" in refused(cloud, errors.AccessError)
 
 
-def test_a_secret_of_a_connection_in_the_environment(cloud: Any) -> None:
-    from airflow.sdk._shared.secrets_masker import reset_secrets_masker
-    from airflow.sdk.log import mask_secret
-
+def test_a_secret_of_a_connection_in_the_environment(cloud: Any, mask_secret: Callable[[str], None]) -> None:
     mask_secret("correct-horse-battery")
-    try:
-        for words in ({"environment": {"DB": "x correct-horse-battery"}}, {"command": "login correct-horse-battery"}):
-            said = refused(cloud, errors.SpecError, **words)
-            assert "secrets" in said
-            assert "correct-horse" not in said
-    finally:
-        reset_secrets_masker()
+    for words in ({"environment": {"DB": "x correct-horse-battery"}}, {"command": "login correct-horse-battery"}):
+        said = refused(cloud, errors.SpecError, **words)
+        assert "secrets" in said
+        assert "correct-horse" not in said

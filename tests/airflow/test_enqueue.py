@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -324,9 +325,7 @@ def test_and_on_a_fifo_queue_once(place: Place) -> None:
     assert place.names(place.fifo) == ["a"]
 
 
-def test_a_secret_does_not_go_into_messages(place: Place) -> None:
-    from airflow.sdk.log import mask_secret
-
+def test_a_secret_does_not_go_into_messages(place: Place, mask_secret: Callable[[str], None]) -> None:
     mask_secret("very-secret-word")
     place.fill("a")
     with pytest.raises(SpecError, match="masks as a secret; it would be readable in the messages"):

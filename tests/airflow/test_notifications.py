@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -244,15 +244,9 @@ def test_a_secret_is_masked_in_every_form(xcoms: dict[Any, Any], monkeypatch: py
     assert "***" in report.text
 
 
-def test_what_airflow_knows_for_a_secret_is_masked() -> None:
-    from airflow.sdk._shared.secrets_masker import reset_secrets_masker
-    from airflow.sdk.log import mask_secret
-
+def test_what_airflow_knows_for_a_secret_is_masked(mask_secret: Callable[[str], None]) -> None:
     mask_secret("hunter-two-two")
-    try:
-        assert known.mask("said hunter-two-two") == "said ***"
-    finally:
-        reset_secrets_masker()
+    assert known.mask("said hunter-two-two") == "said ***"
 
 
 @pytest.mark.parametrize("given", [SnsNotifier, "me@x.org", None], ids=["a class", "an address", "None"])

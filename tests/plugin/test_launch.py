@@ -175,9 +175,7 @@ def test_where_aws_cannot_be_asked_airflows_half_is_shown(ask: Asker, site: Site
     assert "ecs:DescribeTasks" in refused
 
 
-def test_a_secret_that_airflow_knows_is_not_shown(ask: Asker, site: Site) -> None:
-    from airflow.sdk.log import mask_secret
-
+def test_a_secret_that_airflow_knows_is_not_shown(ask: Asker, site: Site, mask_secret: Callable[[str], None]) -> None:
     mask_secret("hunter2-of-tests")
     made = site.burst()
     said = verdict_of(made, Outcome.FAILED, evidence="exit 3: hunter2-of-tests", log_tail=["pw=hunter2-of-tests"])
