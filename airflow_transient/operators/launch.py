@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 ON_KILL = ("terminate", "leave")
 #: How often a launch whose trigger died gets another one; after that a worker waits for it.
 MAX_RESUMED = 5
+#: A launch that was asked for so long ago is looked at before anybody waits for it.
+LONG_AGO = timedelta(seconds=10)
 #: What is left of a time that is over, for Airflow, which takes no less.
 NO_TIME = timedelta(seconds=1)
 
@@ -305,9 +307,24 @@ class LaunchOperator(BaseOperator):
         if not launch.ids:  # an earlier try has seen all of it end
             return self._go_on(context, journal, launcher, launch, Verdict(launch.token, (), kind=launch.kind))
         if self.deferrable and not here:
+            if ended := self._ended_meanwhile(launcher, launch):
+                return self._go_on(context, journal, launcher, launch, ended)
             self._defer(launch, self._trigger(launch))
         verdict = self._here.wait(launcher, launch, lambda words: self.log.info("%s", words))
         return self._go_on(context, journal, launcher, launch, verdict)
+
+    def _ended_meanwhile(self, launcher: Launcher, launch: Launch) -> Verdict | None:
+        """Of one that an earlier try has made: a look, and no deferral where it has ended.
+
+        Airflow (3.3) may fail a try whose trigger fires within moments of its deferral: the scheduler then hears that
+        a leg has ended when the next one is queued already ("state mismatch"), and further tries would go the same way.
+        """
+        if _now() - launch.asked_at < LONG_AGO:
+            return None
+        ended, words = self._here.look(launcher, launch)
+        if ended:
+            self.log.info("%s", words)
+        return ended
 
     def _defer(self, launch: Launch, trigger: LaunchTrigger) -> NoReturn:
         self.defer(trigger=trigger, method_name="execute_complete", timeout=self._time_left(launch))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from airflow_transient.aws.launcher import Launcher
     from airflow_transient.aws.watching import Watch
     from airflow_transient.core.launch import Launch
+    from airflow_transient.core.verdict import Verdict
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +71,12 @@ class WorkerWait:
             self._pause()
         launcher.stop(launch)  # the kill's five seconds may not have been enough for all
         raise Stopped(f"launch {launch.token}: the task was killed; {stopped_in_words(launch)} {in_short(launch.ids)}")
+
+    def look(self, launcher: Launcher, launch: Launch) -> tuple[Verdict | None, str]:
+        """Once: (the verdict or None, the wait in words)."""
+        from airflow_transient.aws.watching import look
+
+        return look(launcher, launch, datetime.now(timezone.utc))
 
     def kill(self) -> None:
         """In a thread of its own: what the signal has interrupted may hold a lock that the stop needs, and gives it

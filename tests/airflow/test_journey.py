@@ -62,6 +62,30 @@ def test_the_same_journey_in_the_worker(world: FakeLauncher) -> None:
     assert op.execute(context())["outcome"] == "succeeded"
 
 
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_a_launch_that_has_ended_between_two_tries_is_told_without_a_wait(
+    world: FakeLauncher, deferrable: bool
+) -> None:
+    """A trigger that fires at once may be a failed try to Airflow's scheduler."""
+    store = Store()
+    defer(operator(), context(store))
+    world.end(world.running()[0], exit_code=0, at=now())
+    launch = store.kept["airflow_transient.intent"]["launch"]
+    launch["requested_at"] = (now() - timedelta(seconds=60)).isoformat()
+    told = operator(deferrable=deferrable).execute(context(store, try_number=2))
+    assert (told["outcome"], [name for name, _ in world.calls].count("launch")) == ("succeeded", 1)
+
+
+def test_one_that_still_runs_is_waited_for_as_before(world: FakeLauncher) -> None:
+    store = Store()
+    defer(operator(), context(store))
+    store.kept["airflow_transient.intent"]["launch"]["requested_at"] = (now() - timedelta(seconds=60)).isoformat()
+    ctx = context(store, try_number=2)
+    trigger = defer(operator(), ctx)
+    world.end(world.running()[0], exit_code=0, at=now())
+    assert operator().execute_complete(ctx, event=event(trigger))["outcome"] == "succeeded"
+
+
 @pytest.mark.parametrize(
     ("happens", "error"),
     [

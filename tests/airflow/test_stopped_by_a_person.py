@@ -10,6 +10,7 @@ from airflow_transient.core.launch import Launch as Handle
 from airflow_transient.retry import transient_retry_policy
 from airflow_transient.testing import FakeEcsLauncher, FakeLauncher
 from tests.airflow import test_burst, test_journey
+from tests.airflow.legs import away, event
 from tests.airflow.stubs import Store, context
 
 WORDS = "stopped by a person, on Airflow's page of what runs"
@@ -24,7 +25,7 @@ def test_the_wait_tells_it_and_no_try_follows(world: FakeLauncher) -> None:
     trigger = test_journey.defer(op, ctx)
     stop(world, ctx["ti"].xcoms["launch"], BY_PERSON)
     with pytest.raises(errors.Stopped, match=WORDS) as told:
-        op.execute_complete(ctx, event=test_journey.run(trigger))
+        op.execute_complete(ctx, event=event(trigger))
     assert transient_retry_policy.evaluate(told.value, 1, 3).action.value == "fail"
 
 
@@ -39,14 +40,14 @@ def test_between_two_tries(world: FakeLauncher, why: str, launches: int) -> None
     trigger = test_journey.defer(test_journey.operator(), again)
     if why == BY_PERSON:
         with pytest.raises(errors.Stopped, match=WORDS):
-            test_journey.operator().execute_complete(again, event=test_journey.run(trigger))
+            test_journey.operator().execute_complete(again, event=event(trigger))
     assert [name for name, _ in world.calls].count("launch") == launches
 
 
 def test_a_burst_starts_none_in_the_place_of_those(tasks: FakeEcsLauncher) -> None:
     op, ctx = test_burst.operator(), context()
-    trigger = test_burst.away(op.execute, ctx)
+    trigger = away(op.execute, ctx)
     stop(tasks, ctx["ti"].xcoms["launch"], BY_PERSON)
     with pytest.raises(errors.Stopped, match=WORDS):
-        op.execute_complete(ctx, event=test_journey.run(trigger))
+        op.execute_complete(ctx, event=event(trigger))
     assert [name for name, _ in tasks.calls].count("launch") == 1
