@@ -57,15 +57,9 @@ class BakingOperator(LaunchOperator):
         if not any(map(is_image, launch.ids)):
             super()._arm_kill_schedule(spec, launch)
 
-    def _wait(self, context: Context, journal: Journal, launcher: Any, launch: Launch, here: bool = False) -> Any:
+    def _may_have_ended(self, launch: Launch) -> bool:
         """An image that was there before may be all that is wanted: then there is nothing to wait for."""
-        if launch.image and launch.image.reused:
-            from airflow_transient.aws.watching import look
-
-            verdict, _ = look(launcher, launch, _now())
-            if verdict:
-                return self._go_on(context, journal, launcher, launch, verdict)
-        return super()._wait(context, journal, launcher, launch, here)
+        return bool(launch.image and launch.image.reused) or super()._may_have_ended(launch)
 
     # --- verdict: on to the next step, until the image is delivered
 

@@ -314,17 +314,21 @@ class LaunchOperator(BaseOperator):
         return self._go_on(context, journal, launcher, launch, verdict)
 
     def _ended_meanwhile(self, launcher: Launcher, launch: Launch) -> Verdict | None:
-        """Of one that an earlier try has made: a look, and no deferral where it has ended.
+        """Where it may have ended already a look, and no deferral where it has.
 
         Airflow (3.3) may fail a try whose trigger fires within moments of its deferral: the scheduler then hears that
         a leg has ended when the next one is queued already ("state mismatch"), and further tries would go the same way.
         """
-        if _now() - launch.asked_at < LONG_AGO:
+        if not self._may_have_ended(launch):
             return None
         ended, words = self._here.look(launcher, launch)
         if ended:
             self.log.info("%s", words)
         return ended
+
+    def _may_have_ended(self, launch: Launch) -> bool:
+        """Such as one that an earlier try has made."""
+        return _now() - launch.asked_at >= LONG_AGO
 
     def _defer(self, launch: Launch, trigger: LaunchTrigger) -> NoReturn:
         self.defer(trigger=trigger, method_name="execute_complete", timeout=self._time_left(launch))

@@ -519,27 +519,8 @@ def test_machines_that_ended_long_ago_are_no_answer_to_a_growth(
     assert told["messages"]["processed"] == 38 + 20 * (count - 2)
 
 
-def test_machines_that_came_late_are_shown_and_have_their_schedule(
-    world: FakeLauncher, queue: Queue, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    armed: list[tuple[str, ...]] = []
-    monkeypatch.setattr("airflow_transient.aws.kill_schedule.arm", lambda _c, launch, _r: armed.append(launch.ids))
-    op, ctx, launch = workers(kill_schedule_role=ROLE), context(), world.launch
-    trigger = away(op.execute, ctx)
-    queue.holds(90)
-
-    def unheard(request: Request, again: bool = False) -> Launch:
-        launch(request)
-        raise errors.LaunchError("no answer")
-
-    grow = event(trigger)
-    world.launch = unheard  # type: ignore[method-assign, assignment]
-    again = away(op.execute_complete, ctx, event=grow)
-    world.launch = launch  # type: ignore[method-assign]
-    late = away(op.execute_complete, ctx, event=event(again))
-    assert len(late.launch["ids"]) == 5
-    assert ctx["ti"].xcoms["launch"] == late.launch
-    assert armed[-1] == tuple(late.launch["ids"])
+def mute(*_: Any) -> Any:
+    raise errors.LaunchError("no answer")
 
 
 def grown_unheard(world: FakeLauncher, queue: Queue, op: Any, ctx: Any) -> WorkersTrigger:
@@ -550,7 +531,7 @@ def grown_unheard(world: FakeLauncher, queue: Queue, op: Any, ctx: Any) -> Worke
 
     def unheard(request: Request, again: bool = False) -> Launch:
         launch(request)
-        raise errors.LaunchError("no answer")
+        return mute()
 
     world.launch = unheard  # type: ignore[method-assign, assignment]
     again = away(op.execute_complete, ctx, event=grow)
@@ -559,14 +540,24 @@ def grown_unheard(world: FakeLauncher, queue: Queue, op: Any, ctx: Any) -> Worke
     return again
 
 
+def test_machines_that_came_late_are_shown_and_have_their_schedule(
+    world: FakeLauncher, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    armed: list[tuple[str, ...]] = []
+    monkeypatch.setattr("airflow_transient.aws.kill_schedule.arm", lambda _c, launch, _r: armed.append(launch.ids))
+    op, ctx = workers(kill_schedule_role=ROLE), context()
+    again = grown_unheard(world, queue, op, ctx)
+    late = away(op.execute_complete, ctx, event=event(again))
+    assert len(late.launch["ids"]) == 5
+    assert ctx["ti"].xcoms["launch"] == late.launch
+    assert armed[-1] == tuple(late.launch["ids"])
+
+
 def test_while_aws_does_not_say_whether_more_have_come_the_others_are_waited_for(
     world: FakeLauncher, queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     op, ctx = workers(), context()
     again = grown_unheard(world, queue, op, ctx)
-
-    def mute(*_: Any) -> Any:
-        raise errors.LaunchError("no answer")
 
     turn = {**Turn(Move.NOTE, live=2).to_dict(), "launch": again.launch}
     with monkeypatch.context() as muted:
@@ -586,13 +577,11 @@ def test_a_drained_queue_is_no_end_while_nobody_knows_whether_more_machines_have
     for member in first:
         drain(world, member, done=20)
 
-    def mute(*_: Any) -> Any:
-        raise errors.LaunchError("no answer")
-
     op.interval = 1
     with monkeypatch.context() as muted:
         muted.setattr(world, "adopt", mute)
         still = away(op.execute_complete, ctx, event=event(quick(again)))
+        still = away(op.execute_complete, ctx, event=event(quick(still)))
     assert still.launch["ids"] == []
     late = away(op.execute_complete, ctx, event=event(quick(still)))
     assert set(late.launch["ids"]) == set(world.running())
@@ -601,14 +590,33 @@ def test_a_drained_queue_is_no_end_while_nobody_knows_whether_more_machines_have
     assert (told["machines"], told["messages"]["processed"]) == (5, 70)
 
 
+def test_nor_for_a_worker_that_waits_itself(world: FakeLauncher, queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    op, ctx = workers(), context()
+    again = grown_unheard(world, queue, op, ctx)
+    queue.holds(0)
+    for member in again.launch["ids"]:
+        drain(world, member, done=20)
+    late, adopt, asked = set(world.running()), world.adopt, []
+
+    def mute_twice(request: Request) -> Launch | None:
+        asked.append(request)
+        if len(asked) < 3:
+            return mute()
+        for member in late:
+            drain(world, member, done=10)
+        return adopt(request)
+
+    monkeypatch.setattr(world, "adopt", mute_twice)
+    op.interval, op.deferrable = 1, False
+    told = op.execute_complete(ctx, event=event(quick(again)))
+    assert (told["machines"], told["messages"]["processed"], len(asked)) == (5, 70, 3)
+
+
 def test_after_its_deadline_a_growth_without_an_answer_keeps_nobody_waiting(
     world: FakeLauncher, queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     op, ctx = workers(), context()
     again = grown_unheard(world, queue, op, ctx)
-
-    def mute(*_: Any) -> Any:
-        raise errors.LaunchError("no answer")
 
     queue.holds(0)
     for member in again.launch["ids"]:
@@ -878,17 +886,8 @@ def test_a_worker_that_dies_after_its_time_is_told_for_by_the_next_try(world: Fa
 def test_machines_of_a_growth_unheard_of_that_come_after_the_time_are_ended_too(
     world: FakeLauncher, queue: Queue
 ) -> None:
-    op, ctx, launch = workers(execution_timeout=timedelta(hours=2)), context(), world.launch
-    trigger = away(op.execute, ctx)
-    queue.holds(90)
-    grow = event(trigger)
-
-    def unheard(request: Request, again: bool = False) -> Launch:
-        launch(request)
-        raise errors.LaunchError("no answer")
-
-    world.launch = unheard  # type: ignore[method-assign, assignment]
-    away(op.execute_complete, ctx, event=grow)
+    op, ctx = workers(execution_timeout=timedelta(hours=2)), context()
+    grown_unheard(world, queue, op, ctx)
     assert len(world.running()) == 5
     op.deferrable = False
     with pytest.raises(errors.Overdue):
